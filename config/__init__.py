@@ -1,0 +1,1 @@
+"""Settings, site files, the command line, and the wiring of the house."""

@@ -1,0 +1,1 @@
+"""What waits or touches the world."""

@@ -1,0 +1,1 @@
+"""Trees: what a customer meets before a person."""

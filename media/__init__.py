@@ -1,0 +1,1 @@
+"""Sound on the wire: SDP, RTP, codecs, rooms and recordings."""

@@ -1,0 +1,1 @@
+"""Who serves whom: contacts, cases, interactions and their distribution."""

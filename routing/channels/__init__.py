@@ -1,0 +1,1 @@
+"""One file a channel: its manifest and how its payloads are verified, parsed and rendered."""

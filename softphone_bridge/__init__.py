@@ -1,0 +1,1 @@
+"""SIP: phones register here, calls come and go here."""
