@@ -4,8 +4,8 @@ A package exports `ROUTES`, a tuple of Route made with `@route`; `application` j
 Ask, then its path and query parameters by name, then `body`; annotations say how each is read, the return
 annotation what goes out (None: 204).
 
-The order of checks: path and method, size, who is asking (401), Origin and CSRF token (403), roles (403), shape
-of parameters and body (422), then the handler. Of a failure of ours only its request id gets out.
+Checks, in order: path and method, size, who is asking (401), Origin and CSRF token (403), roles (403), shape
+of parameters and body (422), the handler. Of a failure of ours only its request id gets out.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class FieldError:
     got: str | None = None
 
 
-class Problem(Exception):  # noqa: N818
+class Problem(Exception):
     """Why not (RFC 9457). `kind` is a stable word, `detail` a sentence with the cure."""
 
     def __init__(

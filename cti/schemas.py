@@ -1,0 +1,563 @@
+"""The console's wire: what goes to the page and what comes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from routing import site
+
+ShortId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@-]+$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Words = Annotated[str, StringConstraints(max_length=10_000)]
+Limit = Annotated[int, Field(ge=1, le=500)]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---- the page is told ----
+
+
+class Phone(Wire):
+    account: str | None
+    registered: bool
+
+
+class Me(Wire):
+    login: str
+    first_name: str
+    last_name: str
+    roles: list[str]
+    language: str
+    phone: Phone
+
+
+class Session(Wire):
+    csrf: str
+    me: Me
+
+
+class Presence(Wire):
+    advisor: str
+    first_name: str
+    last_name: str
+    presence: Literal["ready", "pause", "offline"]
+    reason: str | None
+    work: Literal["idle", "ringing", "talking", "held", "wrapup"]
+    since: datetime
+    phone_registered: bool
+    interactions: list[UUID]
+    queues: list[str]
+    misses: int
+
+
+class TreeVersion(Wire):
+    id: str
+    version: int
+
+
+class Interaction(Wire):
+    id: UUID
+    channel: str
+    direction: str
+    state: str
+    held: bool
+    case: UUID | None
+    case_number: int | None
+    contact: UUID | None
+    contact_name: str | None
+    address: str | None
+    queue: str | None
+    advisor: str | None
+    priority: int
+    opened_at: datetime
+    enqueued_at: datetime | None
+    offered_at: datetime | None
+    accepted_at: datetime | None
+    ended_at: datetime | None
+    wrapup_until: datetime | None
+    call: str | None
+    recording: bool
+    language: str | None
+    tree: TreeVersion | None
+    outcome: str | None
+    code: str | None
+
+
+class PopCase(Wire):
+    id: UUID
+    number: int
+    subject: str
+    state: str
+
+
+class Person(Wire):
+    contact: UUID
+    name: str
+    company: str | None
+    vip: bool
+    why: Literal["number", "case", "chosen"]
+    sure: Literal["certain", "likely", "possible"]
+
+
+class QueueName(Wire):
+    id: str
+    name: str
+
+
+class Step(Wire):
+    tree: str
+    version: int
+    node: str
+    exit: str
+    keys: str
+    seconds: float
+
+
+class CaseRow(Wire):
+    id: UUID
+    number: int
+    subject: str
+    state: str
+    contact: UUID | None
+    contact_name: str | None
+    opened_at: datetime
+    changed_at: datetime
+    channels: list[str]
+
+
+class LastInteraction(Wire):
+    id: UUID
+    channel: str
+    direction: str
+    at: datetime
+    advisor: str | None
+    outcome: str | None
+    code: str | None
+    case_number: int | None
+
+
+class Pop(Wire):
+    """All of what an advisor knows before the first word (features 1.4)."""
+
+    interaction: UUID
+    call: str | None
+    case: PopCase | None
+    received_number: str
+    e164: str | None
+    attestation: str | None
+    trunk: str | None
+    persons: list[Person]
+    queue: QueueName | None
+    priority: int
+    waited_s: float
+    path: list[Step]
+    language: str | None
+    facts: dict[str, Any]
+    open_cases: list[CaseRow]
+    last_interactions: list[LastInteraction]
+    last_advisor: str | None
+    kind: Literal["first", "repeat", "callback"]
+    transfer: dict[str, Any] | None
+    url: str | None
+
+
+class Offer(Wire):
+    id: UUID
+    interaction: Interaction
+    deadline: datetime
+    made_at: datetime
+    pop: Pop
+
+
+class Item(Wire):
+    at: datetime
+    kind: Literal["call", "note", "tree", "offer", "state", "recording", "event"]
+    interaction: UUID | None
+    advisor: str | None
+    text: str | None
+    data: dict[str, Any]
+    seq: int
+
+
+class Case(CaseRow):
+    timeline: list[Item]
+    interactions: list[Interaction]
+    notes_count: int
+    follows: UUID | None
+
+
+class Address(Wire):
+    id: UUID
+    kind: str
+    value: str
+    display: str
+
+
+class Merge(Wire):
+    merge: UUID
+    contact: UUID
+    name: str
+    reason: str
+    at: datetime
+
+
+class ContactRow(Wire):
+    id: UUID
+    name: str
+    company: str | None
+    vip: bool
+    language: str | None
+
+
+class Contact(ContactRow):
+    addresses: list[Address]
+    cases: list[CaseRow]
+    last_interactions: list[LastInteraction]
+    merged_from: list[Merge]
+
+
+class Target(Wire):
+    share: float
+    seconds: float
+
+
+class AdvisorCounts(Wire):
+    ready: int
+    ringing: int
+    talking: int
+    wrapup: int
+    pause: int
+    offline: int
+
+
+class BoardRow(Wire):
+    queue: str
+    name: str
+    channel: str
+    waiting: int
+    longest_wait_s: float
+    estimate_s: tuple[float, float] | None
+    service_level: float | None
+    target: Target
+    answered: int
+    abandoned: int
+    short_abandoned: int
+    abandonment: float | None
+    asa_s: float | None
+    advisors: AdvisorCounts
+    breach_in_s: float | None
+    spark: list[float | None]
+    formula: str
+
+
+class Board(Wire):
+    at: datetime
+    rows: list[BoardRow]
+    advisors: list[Presence]
+
+
+class Exit(Wire):
+    exit: str
+    key: str | None
+    to: str | None
+
+
+class Node(Wire):
+    id: str
+    kind: str
+    title: str
+    words: str
+    exits: list[Exit]
+    inside: int
+    marks: list[str]
+
+
+class Tree(Wire):
+    id: str
+    version: int
+    published_at: datetime | None
+    author: str | None
+    nodes: list[Node]
+    languages: list[str]
+
+
+class TreeRow(Wire):
+    id: str
+    version: int
+    published_at: datetime | None
+    inside: int
+
+
+class CodeRow(Wire):
+    id: str
+    labels: dict[str, str]
+    solves: bool
+
+
+class SiteRow(Wire):
+    name: str
+    languages: list[str]
+    time_zone: str
+
+
+class Snapshot(Wire):
+    me: Me
+    presence: Presence | None
+    offers: list[Offer]
+    interactions: list[Interaction]
+    board: Board
+    version: str
+    wrapup_codes: list[CodeRow]
+    pause_reasons: list[str]
+    queues: list[QueueName]
+    site: SiteRow
+
+
+class Frame(Wire):
+    """One frame to the page; ephemeral ones have no id and bear the last sequence number."""
+
+    seq: int
+    id: UUID | None = None
+    type: str
+    time: datetime
+    subject: str | None = None
+    data: Any
+
+
+class LogRow(Wire):
+    seq: int
+    id: UUID
+    at: datetime
+    type: str
+    interaction: UUID | None
+    case: UUID | None
+    contact: UUID | None
+    advisor: str | None
+    data: dict[str, Any]
+
+
+class Log(Wire):
+    items: list[LogRow]
+    next: int | None
+
+
+class Cases(Wire):
+    items: list[CaseRow]
+    next: str | None
+
+
+class Contacts(Wire):
+    items: list[ContactRow]
+
+
+class Why(Wire):
+    sentences: list[str]
+    explanations: list[dict[str, Any]]
+
+
+class Placed(Wire):
+    """A call that is being placed: the advisor's phone rings first."""
+
+    interaction: UUID
+
+
+class SiteText(Wire):
+    yaml: str
+    version: int
+
+
+class Mistake(Wire):
+    line: int
+    where: str
+    message: str
+    cure: str
+
+
+class Checked(Wire):
+    mistakes: list[Mistake]
+
+
+class Secret(Wire):
+    """Shown once, stored only as a hash."""
+
+    password: str
+
+
+class PhoneSecret(Secret):
+    account: str
+    server: str
+
+
+class Health(Wire):
+    ok: bool
+    detail: dict[str, Any]
+
+
+class Applied(Wire):
+    version: int
+
+
+# ---- the page asks ----
+
+
+class SignIn(Wire):
+    login: Annotated[str, StringConstraints(max_length=200)]
+    password: Annotated[str, StringConstraints(max_length=1000)]
+
+
+class SetPresence(Wire):
+    presence: Literal["ready", "pause", "offline"]
+    reason: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+
+class Refuse(Wire):
+    reason: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+
+class FinishWrapup(Wire):
+    code: ShortId | None = None
+    note: Words = ""
+
+
+class ChooseContact(Wire):
+    contact: UUID
+
+
+class ChooseCase(Wire):
+    case: UUID
+
+
+class SetPriority(Wire):
+    priority: Annotated[int, Field(ge=-1000, le=1000)]
+
+
+class NewCase(Wire):
+    contact: UUID
+    subject: Name
+
+
+class ChangeCase(Wire):
+    state: Literal["open", "waiting", "solved", "closed"] | None = None
+    subject: Name | None = None
+
+
+class NewNote(Wire):
+    text: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+
+
+class CallAddress(Wire):
+    address: UUID
+
+
+class NewAddress(Wire):
+    kind: Literal["phone", "email"]
+    value: Annotated[str, StringConstraints(min_length=1, max_length=320)]
+
+
+class NewContact(Wire):
+    name: Name
+    company: Annotated[str, StringConstraints(max_length=200)] | None = None
+    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")] | None = None
+    vip: bool | None = None
+    addresses: Annotated[list[NewAddress], Field(max_length=20)] = []
+
+
+class ChangeContact(Wire):
+    name: Name | None = None
+    company: Annotated[str, StringConstraints(max_length=200)] | None = None
+    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")] | None = None
+    vip: bool | None = None
+    add_addresses: Annotated[list[NewAddress], Field(max_length=20)] = []
+
+
+class MergeInto(Wire):
+    into: UUID
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class SiteDraft(Wire):
+    yaml: Annotated[str, StringConstraints(max_length=900_000)]
+
+
+class NewSite(SiteDraft):
+    base_version: int
+
+
+def _refuse_unknown(kind: type[Any]) -> BeforeValidator:
+    known = {f.name for f in fields(kind)}
+
+    def check(value: Any) -> Any:
+        if isinstance(value, Mapping) and (unknown := sorted(set(value) - known)):
+            raise ValueError(f"only {', '.join(sorted(known))}; {', '.join(unknown)} is not known here")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _queue_is_sane(queue: site.Queue) -> site.Queue:
+    short = {"ring", "answer", "end", "button", "never"}
+    checks = (
+        (bool(queue.id.strip()), "id: a short name"),
+        (bool(queue.name.strip()), "name: words for people"),
+        (queue.pop in short, f"pop: one of {', '.join(sorted(short))}"),
+        (queue.at_closing in {"serve", "announce"}, "at_closing: serve or announce"),
+        (queue.prefer in {"longest_idle", "skill"}, "prefer: longest_idle or skill"),
+        (0 <= queue.wrapup_max_s <= 3600, "wrapup_max_s: 0 to 3600 seconds"),
+        (0 <= queue.wrapup_extension_s <= 3600, "wrapup_extension_s: 0 to 3600 seconds"),
+        (all(1 <= s <= 86_400 for s in queue.offer_s.values()), "offer_s: 1 to 86400 seconds a channel"),
+        (all(0 < t.share <= 1 for t in queue.targets.values()), "targets: shares above 0, up to 1"),
+        (all(t.seconds > 0 for t in queue.targets.values()), "targets: seconds above 0"),
+        (1 <= queue.max_waiting <= 1_000_000, "max_waiting: 1 to 1000000"),
+        (queue.after_misses >= 1, "after_misses: 1 or more"),
+    )
+    for good, expected in checks:
+        if not good:
+            raise ValueError(expected)
+    return queue
+
+
+def _advisor_is_sane(advisor: site.Advisor) -> site.Advisor:
+    roles = {"advisor", "supervisor", "admin"}
+    checks = (
+        (bool(advisor.id.strip()), "id: the login"),
+        (bool(advisor.first_name.strip()), "first_name: a name"),
+        (bool(advisor.roles) and set(advisor.roles) <= roles, f"roles: from {', '.join(sorted(roles))}"),
+        (all(1 <= level <= 5 for level in advisor.skills.values()), "skills: levels 1 to 5"),
+        (all(0 <= n <= 100 for n in advisor.seats.values()), "seats: 0 to 100 a channel"),
+    )
+    for good, expected in checks:
+        if not good:
+            raise ValueError(expected)
+    return advisor
+
+
+QueueBody = Annotated[site.Queue, _refuse_unknown(site.Queue), AfterValidator(_queue_is_sane)]
+AdvisorBody = Annotated[site.Advisor, _refuse_unknown(site.Advisor), AfterValidator(_advisor_is_sane)]
+
+
+# ---- frames from the page ----
+
+
+class Shown(Wire):
+    type: Literal["shown"]
+    offer: UUID
+
+
+class Watch(Wire):
+    type: Literal["watch", "unwatch"]
+    topic: Literal["trees", "board"]
+
+
+class Ping(Wire):
+    type: Literal["ping"]
+
+
+FromPage = Annotated[Shown | Watch | Ping, Field(discriminator="type")]
