@@ -7,7 +7,7 @@ Rule 3: a pair that is neither in TABLE nor in IGNORED is our mistake, and raise
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -161,7 +161,7 @@ class Seats:
             for interaction in seat.lines:
                 self._owner[interaction] = seat.advisor
 
-    def __iter__(self) -> Iterable[Seat]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Seat]:
         return iter(self._seats.values())
 
     def get(self, advisor: str, now: datetime) -> Seat:

@@ -1,0 +1,279 @@
+"""Rows of the store as the console's wire shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from uuid import UUID
+
+import phonenumbers
+
+from cti import schemas as s
+from cti.board import Row
+from cti.session import Seat
+from routing.models import Event, T
+from routing.site import Advisor, Site
+from routing.store import AddressView, CaseView, ContactView, InteractionView, Step
+
+
+def display(kind: str, value: str) -> str:
+    """An address for reading: phone numbers in the international form."""
+    if kind != "phone" or not value.startswith("+"):
+        return value
+    try:
+        number = phonenumbers.parse(value)
+    except phonenumbers.NumberParseException:
+        return value
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+
+
+def interaction(view: InteractionView, *, recording: bool = False) -> s.Interaction:
+    """`recording`: it is being recorded now."""
+    known = view.tree is not None and view.tree_version is not None
+    return s.Interaction(
+        id=view.id,
+        channel=view.channel,
+        direction=view.direction,
+        state=view.state,
+        held=view.held,
+        case=view.case,
+        case_number=view.case_number,
+        contact=view.contact,
+        contact_name=view.contact_name or None,
+        address=display("phone", view.address_value) or None,
+        queue=view.queue,
+        advisor=view.advisor,
+        priority=view.priority or 0,
+        opened_at=view.opened_at,
+        enqueued_at=view.enqueued_at,
+        offered_at=view.offered_at,
+        accepted_at=view.accepted_at,
+        ended_at=view.ended_at,
+        wrapup_until=view.wrapup_until,
+        call=view.call,
+        recording=recording,
+        language=view.language,
+        tree=s.TreeVersion(id=view.tree or "", version=view.tree_version or 0) if known else None,
+        outcome=view.outcome,
+        code=view.code,
+    )
+
+
+def case_row(view: CaseView) -> s.CaseRow:
+    return s.CaseRow(
+        id=view.id,
+        number=view.number,
+        subject=view.subject,
+        state=view.state,
+        contact=view.contact,
+        contact_name=view.contact_name or None,
+        opened_at=view.opened_at,
+        changed_at=view.changed_at,
+        channels=list(view.channels),
+    )
+
+
+def last_interaction(view: InteractionView) -> s.LastInteraction:
+    return s.LastInteraction(
+        id=view.id,
+        channel=view.channel,
+        direction=view.direction,
+        at=view.opened_at,
+        advisor=view.advisor,
+        outcome=view.outcome or view.state,
+        code=view.code,
+        case_number=view.case_number,
+    )
+
+
+def step(row: Step) -> s.Step:
+    return s.Step(
+        tree=row.tree,
+        version=row.version,
+        node=row.node,
+        exit=row.exit,
+        keys=row.keys,
+        seconds=row.seconds,
+    )
+
+
+def address(view: AddressView) -> s.Address:
+    return s.Address(id=view.id, kind=view.kind, value=view.value, display=display(view.kind, view.value))
+
+
+def contact_row(view: ContactView) -> s.ContactRow:
+    return s.ContactRow(
+        id=view.id, name=view.name, company=view.company or None, vip=view.vip, language=view.language
+    )
+
+
+def contact(
+    view: ContactView, cases: Iterable[CaseView], interactions: Iterable[InteractionView]
+) -> s.Contact:
+    return s.Contact(
+        **contact_row(view).model_dump(),
+        addresses=[address(a) for a in view.addresses],
+        cases=[case_row(c) for c in cases],
+        last_interactions=[last_interaction(i) for i in interactions],
+        merged_from=[
+            s.Merge(merge=m.merge, contact=m.contact, name=m.name, reason=m.reason, at=m.at)
+            for m in view.merged_from
+        ],
+    )
+
+
+def queues_of(advisor: Advisor, site: Site) -> list[str]:
+    """The queues an advisor serves: named ones, or every queue whose needs are met."""
+    return [
+        q.id
+        for q in site.queues
+        if (advisor.queues is None or q.id in advisor.queues)
+        and all(any(advisor.skills.get(k, 0) >= level for k, level in need.any_of) for need in q.needs)
+    ]
+
+
+def presence(seat: Seat, advisor: Advisor, site: Site) -> s.Presence:
+    return s.Presence(
+        advisor=seat.advisor,
+        first_name=advisor.first_name,
+        last_name=advisor.last_name,
+        presence=seat.presence.value,
+        reason=seat.reason,
+        work=seat.work.value,
+        since=seat.since,
+        phone_registered=seat.phone_registered,
+        interactions=list(seat.lines),
+        queues=queues_of(advisor, site),
+        misses=seat.misses,
+    )
+
+
+def board_row(row: Row) -> s.BoardRow:
+    f = row.figures
+    return s.BoardRow(
+        queue=row.queue,
+        name=row.name,
+        channel=row.channel,
+        waiting=row.live.waiting,
+        longest_wait_s=row.live.longest_wait_s,
+        estimate_s=row.live.estimate_s,
+        service_level=f.service_level,
+        target=s.Target(share=row.target.share, seconds=row.target.seconds),
+        answered=f.answered,
+        abandoned=f.abandoned,
+        short_abandoned=f.short_abandoned,
+        abandonment=f.abandonment,
+        asa_s=f.asa_s,
+        advisors=s.AdvisorCounts(**row.advisors),
+        breach_in_s=row.live.breach_in_s,
+        spark=list(row.spark),
+        formula=row.formula,
+    )
+
+
+# ---- the timeline of a case ----
+
+ItemKind = Callable[[Event], str]
+
+_KINDS: Mapping[T, str] = {
+    T.NOTE_ADDED: "note",
+    T.OFFERED: "offer",
+    T.OFFER_ENDED: "offer",
+    T.RECORDING_STORED: "recording",
+    T.CASE_OPENED: "state",
+    T.CASE_CHANGED: "state",
+    T.CASE_REOPENED: "state",
+    T.CONTACT_CHOSEN: "event",
+    T.CASE_CHOSEN: "event",
+    T.REQUEUED: "event",
+    T.PRIORITY_CHANGED: "event",
+    T.ENQUEUED: "event",
+    T.LEFT_QUEUE: "event",
+    T.ACCEPTED: "event",
+    T.CONNECTED: "event",
+    T.HELD: "event",
+    T.RESUMED: "event",
+    T.TALK_ENDED: "event",
+}
+FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
+
+
+def timeline_kind(event: Event) -> str | None:
+    """What an event is in the timeline of its case; None: it is not shown there by itself."""
+    return "call" if event.type in FINAL else _KINDS.get(event.type)
+
+
+def item(
+    event: Event,
+    *,
+    notes: Mapping[UUID, str] | None = None,
+    view: InteractionView | None = None,
+    recordings: Mapping[UUID, int] | None = None,
+) -> s.Item | None:
+    """One event as an item. `notes`: id → text; `view`: its interaction; `recordings`: id → duration in ms."""
+    kind = timeline_kind(event)
+    if kind is None:
+        return None
+    data = dict(event.data)
+    text = None
+    if kind == "note":
+        text = (notes or {}).get(UUID(str(event.data["note"])), "")
+    elif kind == "offer":
+        data.pop("why", None)
+    elif kind == "call" and view is not None:
+        data = call_facts(view, recordings or {}) | {"event": event.type.value}
+    if kind in {"event", "state", "offer"}:
+        data["event"] = event.type.value
+    return s.Item(
+        at=event.at,
+        kind=kind,  # type: ignore[arg-type]
+        interaction=event.interaction,
+        advisor=event.advisor or event.data.get("by"),
+        text=text,
+        data=data,
+        seq=event.seq,
+    )
+
+
+def call_facts(view: InteractionView, recordings: Mapping[UUID, int]) -> dict[str, object]:
+    """How one interaction went, in seconds."""
+    start = view.accepted_at
+    end = view.talk_ended_at or view.ended_at
+    waited_until = start or view.ended_at
+    wait_s = (
+        max(0.0, (waited_until - view.enqueued_at).total_seconds())
+        if waited_until and view.enqueued_at
+        else None
+    )
+    mine = [(r, recordings[r]) for r in view.recordings if r in recordings]
+    return {
+        "channel": view.channel,
+        "direction": view.direction,
+        "duration_s": (end - start).total_seconds() if start and end else 0.0,
+        "outcome": view.outcome or view.state,
+        "code": view.code,
+        "wait_s": wait_s,
+        "held_s": view.held_s,
+        "recording": {"id": str(mine[0][0]), "duration_ms": mine[0][1]} if mine else None,
+        "recordings": [{"id": str(r), "duration_ms": ms} for r, ms in mine],
+    }
+
+
+def tree_item(interaction: UUID, path: Iterable[Step], seq: int) -> s.Item | None:
+    """The way through the tree, as one item at the time it was left."""
+    steps = list(path)
+    if not steps:
+        return None
+    last = steps[-1]
+    return s.Item(
+        at=last.at,
+        kind="tree",
+        interaction=interaction,
+        advisor=None,
+        text=None,
+        data={
+            "tree": last.tree,
+            "version": last.version,
+            "path": [step(row).model_dump() for row in steps],
+        },
+        seq=seq,
+    )
