@@ -261,7 +261,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """An active interaction has left its advisor without wrap-up (Requeue, Withdraw of one that is not finished)."""
+    """An active interaction has left its advisor without wrap-up: Requeue, or Enqueue as a transfer to a queue."""
 
     interaction: str
     advisor: str
@@ -270,6 +270,8 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class WrapupStarted:
+    """Told again with a later `until` when it is extended."""
+
     interaction: str
     advisor: str
     until: float
@@ -294,7 +296,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class PauseEnded:
-    """A pause has reached its end or the end of shift; the advisor is now `presence`."""
+    """A pause has reached its `until` or the end of shift: `presence` is offline, for he may not be there."""
 
     advisor: str
     presence: str
@@ -302,7 +304,7 @@ class PauseEnded:
 
 @dataclass(frozen=True, slots=True)
 class ClosingReached:
-    """The queue has closed (or was closed already) for this interaction, which no longer waits; `rule` says what now."""
+    """The queue has closed (or was closed) for this interaction, which no longer waits; `rule` says what now."""
 
     interaction: str
     queue: str
