@@ -98,7 +98,7 @@ class Leg:
         "sent",
         "slot",
         "ssrc",
-        "stalled",
+        "stalled_since",
         "strangers",
         "tapped",
         "voice",
@@ -130,7 +130,7 @@ class Leg:
         self.codec = PCMU
         self.event_out: int | None = None
         self.connected_at = self.heard_at = self.alive_at = self.reported_at = now
-        self.stalled = False
+        self.stalled_since = -1.0  # the silence that has been told
 
         # what comes in
         self._recv: Callable[[bytearray], int] = door.recv_into

@@ -483,12 +483,11 @@ class Worker:
         remote = leg.remote
         if remote is None:
             return
-        silent_s = now - max(leg.heard_at, leg.alive_at, leg.connected_at)
+        since = max(leg.heard_at, leg.alive_at, leg.connected_at)
+        silent_s = now - since
         limit_s = self._stall_hold_s if remote.held else self._stall_talk_s
-        if silent_s < limit_s:
-            leg.stalled = False
-        elif not leg.stalled:
-            leg.stalled = True
+        if silent_s >= limit_s and leg.stalled_since != since:
+            leg.stalled_since = since
             self.tell("stalled", leg.name, round(silent_s, 1))
         if now - leg.reported_at >= rtcp.INTERVAL_S - BEAT_S * SLOTS:
             leg.reported_at = now
