@@ -256,6 +256,10 @@ class Settings(BaseModel):
         "auto", "logs", "Form of the log on standard error; auto is text on a terminal, else JSON.", "form"
     )
 
+    log_personal: bool = _of(
+        True, "logs", "Whether names and numbers (keys that begin with pii_) are written.", "true or false"
+    )
+
     @field_validator("http_host", "sip_host", "advertised_ip")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
@@ -383,6 +387,8 @@ def _expected(detail: Any) -> str:
         return f"at least {context['ge']}"
     if kind == "less_than_equal":
         return f"at most {context['le']}"
+    if kind.startswith("bool"):
+        return "true or false"
     if kind.startswith("int"):
         return "a whole number"
     if kind.startswith("float"):

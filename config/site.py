@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -51,7 +52,7 @@ FRENCH_DAYS = ("lun", "mar", "mer", "jeu", "ven", "sam", "dim")
 POP_PLACES = ("e164", "call", "case", "contact", "interaction", "queue")
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
-_DURATION = re.compile(r"(?:([0-9.eE+]+)\s*(d|h|min|m|s))")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)\s*(d|h|min|m|s)")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _SPAN = re.compile(r"((?:[01][0-9]|2[0-3]):[0-5][0-9])\s*[-–]\s*((?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)")
 _NEED = re.compile(r"([a-z0-9][a-z0-9_.-]{0,39})\s*(?:>=|≥)\s*([1-5])|([a-z0-9][a-z0-9_.-]{0,39})")
@@ -148,17 +149,21 @@ def _day(text: str) -> int:
     raise _wrong("weekday", f"«{text}»")
 
 
+def _days(key: str) -> range:
+    first, dash, last = key.partition("-")
+    start = _day(first.strip())
+    end = _day(last.strip()) if dash else start
+    if end < start:
+        raise _wrong("weekday", f"«{key}»")
+    return range(start, end + 1)
+
+
 def _week(value: object) -> object:
     if not isinstance(value, dict):
         return value
     week: dict[int, Any] = {}
     for key, spans in value.items():
-        first, dash, last = str(key).partition("-")
-        start = _day(first.strip())
-        end = _day(last.strip()) if dash else start
-        if end < start:
-            raise _wrong("weekday", f"«{key}»")
-        for day in range(start, end + 1):
+        for day in _days(key):
             if day in week:
                 raise _wrong("weekday_twice", DAYS[day])
             week[day] = spans
@@ -232,8 +237,13 @@ def _pop_url(value: object) -> str:
     return text
 
 
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def _time_zone(value: object) -> str:
-    zones = available_timezones()
+    zones = _zones()
     if value not in zones:
         near = difflib.get_close_matches(str(value), zones, n=1)
         raise _wrong("time_zone", f"«{value}»", near=near[0] if near else "Europe/Paris")
@@ -490,6 +500,10 @@ class _Check:
             here = (*path, *(step for step in detail["loc"] if step != "[key]"))
             code, context = detail["type"], detail.get("ctx", {})
             got = detail["input"]
+            if kind is HoursEntry and here[2:3] == ("week",) and len(here) > 3:
+                if not (key := self._week_key(here[1], here[3])):
+                    continue  # told at the first day of its span
+                here = (*here[:3], key)
             if code == "mistake":
                 self.doc.wrong(here, context["code"], **context["args"])
             elif code == "extra_forbidden":
@@ -505,6 +519,11 @@ class _Check:
                 self.doc.wrong(here, "range", got=f"«{got}»", expected=bound)
             else:
                 self.doc.wrong(here, "type", expected=_expected(code), got=_kind(got))
+
+    def _week_key(self, name: str | int, day: str | int) -> str | None:
+        """The key as written, like `mon-fri`, whose span begins with `day`."""
+        week = self.data["hours"][name]["week"]
+        return next((key for key in week if _days(key)[0] == day), None)
 
     def _unknown(self, path: document.Path, got: str, known: tuple[str, ...]) -> None:
         self.doc.wrong(path, "unknown_key", got=got, expected=known, near=_near(got, known))
