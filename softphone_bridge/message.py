@@ -141,9 +141,8 @@ REASONS = {
 }
 
 _VIA = re.compile(
-    r"\s*SIP\s*/\s*2\.0\s*/\s*([A-Za-z0-9\-.!%*_+`'~]+)\s+(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.\-
-    _]+)(?:\s*:\s*([0-9]{1,5}))?\s*"
-    r"((?:;.*)?)\Z",
+    r"\s*SIP\s*/\s*2\.0\s*/\s*([A-Za-z0-9\-.!%*_+`'~]+)\s+(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.\-_]+)"
+    r"(?:\s*:\s*([0-9]{1,5}))?\s*((?:;.*)?)\Z",
     re.IGNORECASE | re.DOTALL,
 )
 _CSEQ = re.compile(r"([0-9]+)[ \t]+(\S+)\Z")
@@ -308,8 +307,9 @@ class Message:
 
     def serialise(self) -> bytes:
         """The message as it goes on the wire; Content-Length is always ours."""
-        start = f"SIP/2.0 {self.status} {self.reason}" if self.status else f"{self.method} {self.uri}
-        SIP/2.0"
+        start = f"{self.method} {self.uri} SIP/2.0"
+        if self.status:
+            start = f"SIP/2.0 {self.status} {self.reason}"
         lines = [start]
         lines += [f"{name}: {value}" for key, name, value in self.fields if key != "content-length"]
         lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")

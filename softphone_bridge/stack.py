@@ -80,10 +80,8 @@ class Stack:
     """Transactions, dialogs, registrar and admission behind four verbs; commands name legs.
 
     `now` is a monotonic clock in seconds, `new_id` gives unguessable tokens (letters and digits),
-    `new_leg` names incoming
-    legs. A command on a leg that is over does nothing. aio/endpoint.py offers the same commands without
-    `now` and sends at
-    once.
+    `new_leg` names incoming legs. A command on a leg that is over does nothing. aio/endpoint.py offers the
+    same commands without `now` and sends at once.
     """
 
     def __init__(
