@@ -75,14 +75,24 @@ def target_of(queue: Queue, channel: str) -> Target:
     return queue.targets.get(channel) or DEFAULT_TARGET.get(channel) or DEFAULT_TARGET["mail"]
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What the engine says of one queue and channel now."""
+
+    waiting: int = 0
+    longest_wait_s: float = 0.0
+    estimate_s: tuple[float, float] | None = None
+    breach_in_s: float | None = None
+
+
 @dataclass(slots=True)
 class _Wait:
     queue: str
     channel: str
-    since: datetime
-    answered: bool = (
-        False  # counted already: a second acceptance after an advisor was lost is the same answer
-    )
+    since: datetime  # when it came into this queue: what rates clock from
+    first: datetime  # when it first began to wait: its place in line
+    waiting: bool = True
+    answered: bool = False  # counted: a second acceptance, after an advisor was lost, is the same answer
 
 
 @dataclass(slots=True)
@@ -118,6 +128,17 @@ class Tally:
     def channels(self, queue: str) -> set[str]:
         return {channel for q, channel in self._cells if q == queue}
 
+    def live(self, now: datetime) -> dict[tuple[str, str], Live]:
+        """Who waits, by queue and channel: also those to whom an advisor is just being rung."""
+        found: dict[tuple[str, str], Live] = {}
+        for wait in self._waits.values():
+            if wait.waiting:
+                key = (wait.queue, wait.channel)
+                before = found.get(key, Live())
+                waited_s = max(0.0, (now - wait.first).total_seconds())
+                found[key] = Live(before.waiting + 1, max(before.longest_wait_s, waited_s))
+        return found
+
     def spark(self, queue: str, channel: str) -> list[float | None]:
         cell = self._cells.get((queue, channel))
         return [
@@ -137,7 +158,13 @@ class Tally:
         if kind is T.ENQUEUED:
             known = self._waits.get(interaction)
             channel = self._channels.get(interaction, "voice")
-            wait = _Wait(str(event.data["queue"]), channel, event.at, known.answered if known else False)
+            wait = _Wait(
+                queue=str(event.data["queue"]),
+                channel=channel,
+                since=event.at,
+                first=known.first if known else event.at,
+                answered=known.answered if known else False,
+            )
             self._waits[interaction] = wait
             self._count(wait, event.at, Figures(enqueued=1))
             return True
@@ -149,8 +176,14 @@ class Tally:
             return False
         waited_s = (event.at - wait.since).total_seconds()
         seconds = self._target(wait).seconds
-        if kind is T.ACCEPTED and not wait.answered:
-            wait.answered = True
+        if kind is T.REQUEUED:
+            wait.waiting = True
+            return True
+        if kind is T.ACCEPTED and wait.answered:
+            wait.waiting = False
+            return True
+        if kind is T.ACCEPTED:
+            wait.answered, wait.waiting = True, False
             in_time = int(waited_s <= seconds)
             self._count(wait, event.at, Figures(answered=1, answered_in_time=in_time, wait_s=waited_s))
             return True
@@ -177,16 +210,6 @@ class Tally:
         n = int((at - self.start) / self.length * INTERVALS)
         if 0 <= n < INTERVALS:
             cell.intervals[n] = cell.intervals.get(n, Figures()) + more
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What the engine says of one queue and channel now."""
-
-    waiting: int = 0
-    longest_wait_s: float = 0.0
-    estimate_s: tuple[float, float] | None = None
-    breach_in_s: float | None = None
 
 
 ADVISOR_STATES = ("ready", "ringing", "talking", "wrapup", "pause", "offline")

@@ -175,6 +175,7 @@ class Offer(Wire):
     deadline: datetime
     made_at: datetime
     pop: Pop
+    pop_at: str  # when the page opens it (C1): ring, answer, end, button, never
 
 
 class Item(Wire):

@@ -167,6 +167,10 @@ class Seats:
     def get(self, advisor: str, now: datetime) -> Seat:
         return self._seats.get(advisor) or Seat(advisor, now)
 
+    def owner(self, interaction: UUID) -> str | None:
+        """Who is busy with it."""
+        return self._owner.get(interaction)
+
     def put(self, seat: Seat) -> None:
         """Take a seat as it is in the rows: at start, and for advisors who are new in the site."""
         self._seats[seat.advisor] = seat

@@ -1,0 +1,742 @@
+"""The console's live wire: one WebSocket a page, fed from committed events in order.
+
+Rule 1: a frame is made of one event; frames beside the main one go first, with the sequence number before it, so that a
+page that resumes after `seq` n has had everything up to n and nothing beyond.
+Rule 2: entities go out whole, so a frame twice does no harm, and a late one tells the newest state.
+Rule 3: who may see a frame is decided here, before it is queued.
+Rule 4: a page that does not read costs at most its bounded queue; then it is closed with 1013 and comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+from prometheus_client import Counter, Gauge
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from cti import rows, schemas, screenpop
+from cti.board import Live as Waits
+from cti.board import Tally
+from cti.board import rows as board_rows
+from cti.session import Seat, Seats
+from routing.aio.web import SUPERVISORS, Caller
+from routing.models import Clock, Event, T
+from routing.site import Site
+from routing.store import Stores, WebSession
+
+log = structlog.get_logger(__name__)
+
+QUEUE_BYTES = 1 << 20
+BEHIND_S = 5.0
+RESUME_EVENTS = 2000  # further behind, a snapshot is cheaper than what was missed
+HEARTBEAT_S = 20.0
+BUILDERS = 4  # frames built at once; the pool has other work
+CASES_FOLLOWED = 8  # a page hears of so many cases that it opened last
+
+PAGES = Gauge("monofil_pages", "Open console pages")
+SLOW = Counter("monofil_pages_slow_total", "Pages closed because they did not read")
+
+FROM_PAGE: TypeAdapter[schemas.Shown | schemas.Watch | schemas.Ping] = TypeAdapter(schemas.FromPage)
+
+INTERACTION_EVENTS = frozenset(
+    {
+        T.INTERACTION_OPENED,
+        T.CONTACT_CHOSEN,
+        T.CASE_CHOSEN,
+        T.ENQUEUED,
+        T.ACCEPTED,
+        T.ASSIGNED,
+        T.CONNECTED,
+        T.HELD,
+        T.RESUMED,
+        T.TALK_ENDED,
+        T.REQUEUED,
+        T.PRIORITY_CHANGED,
+        T.WRAPUP_EXTENDED,
+        T.ENDED,
+        T.ABANDONED,
+        T.INTERRUPTED,
+        T.LEFT_QUEUE,
+    }
+)
+CASE_EVENTS = frozenset({T.CASE_OPENED, T.CASE_CHANGED, T.CASE_REOPENED, T.CASE_CHOSEN})
+CONTACT_EVENTS = frozenset(
+    {T.CONTACT_CHANGED, T.ADDRESS_ADDED, T.CONTACTS_MERGED, T.MERGE_UNDONE, T.CONTACT_CREATED}
+)
+
+
+class Desk(Protocol):
+    def subscribe(self, hear: Callable[[Event], None]) -> Callable[[], None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """One frame on its way, with who may see it. No `to`, `roles` or `case`: everybody in the organisation."""
+
+    seq: int
+    text: str
+    kind: str
+    to: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    case: UUID | None = None
+
+    def for_page(self, page: Page) -> bool:
+        if not self.to and not self.roles and self.case is None:
+            return True
+        return (
+            page.caller.login in self.to
+            or bool(self.roles & page.caller.roles)
+            or (self.case is not None and self.case in page.cases)
+        )
+
+
+def dumps(data: Any) -> str:
+    if isinstance(data, BaseModel):
+        return data.model_dump_json()
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def _rest(kind: str, data: Any, at: datetime) -> str:
+    return frame(kind, data, at, 0).removeprefix('{"seq":0,')
+
+
+def frame(kind: str, data: Any, at: datetime, seq: int, *, id: UUID | None = None, subject: str = "") -> str:
+    """One frame as text; without `id` it is ephemeral."""
+    head: dict[str, Any] = {"seq": seq}
+    if id is not None:
+        head["id"] = str(id)
+    head |= {"type": kind, "time": at.isoformat().replace("+00:00", "Z"), "subject": subject or None}
+    return f'{dumps(head)[:-1]},"data":{dumps(data)}}}'
+
+
+@dataclass(slots=True, eq=False)
+class Page:
+    """One open page. `session` is the hash of its cookie; `cases` those it opened last."""
+
+    caller: Caller
+    session: bytes
+    socket: web.WebSocketResponse
+    transport: asyncio.Transport | None
+    cases: deque[UUID]
+    topics: set[str] = field(default_factory=set)
+    seen: int = 0  # everything up to here reaches it otherwise than by the pump
+    catching_up: list[Out] | None = None
+    queue: deque[tuple[str, str, float]] = field(default_factory=deque)  # kind, text, queued at (monotonic)
+    queued_bytes: int = 0
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: int | None = None
+    sending_since_s: float | None = None
+
+    def put(self, kind: str, text: str, now_s: float) -> None:
+        """Queue one frame; a board that was not sent yet gives way to the newer one."""
+        if self.closing is not None:
+            return
+        if kind == "board.changed" or kind.startswith("trees.inside"):
+            for n, (queued, old, _) in enumerate(self.queue):
+                if queued == kind:
+                    self.queued_bytes -= len(old)
+                    del self.queue[n]
+                    break
+        self.queue.append((kind, text, now_s))
+        self.queued_bytes += len(text)
+        if self.behind(now_s):
+            self.close(WSCloseCode.TRY_AGAIN_LATER)
+        self.wake.set()
+
+    def behind(self, now_s: float) -> bool:
+        oldest_s = self.sending_since_s or (self.queue[0][2] if self.queue else now_s)
+        return self.queued_bytes > QUEUE_BYTES or now_s - oldest_s > BEHIND_S
+
+    def close(self, code: int) -> None:
+        if self.closing is None:
+            self.closing = code
+            self.queue.clear()
+            self.queued_bytes = 0
+            self.wake.set()
+
+
+class Live:
+    """All open pages of one organisation. `async with` it before the first call is taken."""
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        stores: Stores,
+        site: Callable[[], Site],
+        clock: Clock,
+        seats: Callable[[], Awaitable[Iterable[Seat]]] | None = None,
+        waits: Callable[[datetime], Mapping[tuple[str, str], Waits]] | None = None,
+        inside: Callable[[], Mapping[str, Mapping[int, Mapping[str, int]]]] | None = None,
+        recording: Callable[[UUID], bool] = lambda _: False,
+        version: str = "0.1.0",
+        board_every_s: float = 1.0,
+    ) -> None:
+        """`seats`: as the rows have them at start; `waits`: the engine's own figures (else those of the log)."""
+        self.desk, self.stores, self.site, self.clock = desk, stores, site, clock
+        self.load_seats, self.waits, self.inside = seats, waits, inside
+        self.recording, self.version, self.board_every_s = recording, version, board_every_s
+        self.seats = Seats()
+        self.tally = Tally(site().queues, *self._day())
+        self.seq = 0  # the last event taken
+        self._sent = 0  # the last event whose frames are out
+        self.pages: set[Page] = set()
+        self._offers: dict[UUID, Event] = {}  # interaction → its open offer
+        self._calls: dict[UUID, str] = {}
+        self._breaches: dict[tuple[str, str], tuple[datetime, float]] = {}
+        self._followed: dict[str, deque[UUID]] = {}
+        self._expected: dict[UUID, tuple[str, asyncio.Future[None]]] = {}
+        self._pipe: asyncio.Queue[tuple[Event, asyncio.Task[list[Out]] | None]] = asyncio.Queue()
+        self._builders = asyncio.Semaphore(BUILDERS)
+        self._early: list[Event] | None = []
+        self._dirty = True
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsubscribe: Callable[[], None] | None = None
+        self._shown_inside = ""
+        self._lit: set[str] = set()
+
+    # ---- life ----
+
+    async def __aenter__(self) -> Live:
+        self._unsubscribe = self.desk.subscribe(self._heard)
+        await self._replay_day()
+        for seat in await self.load_seats() if self.load_seats else ():
+            self.seats.put(seat)
+        early, self._early = self._early or [], None
+        for waiting in early:
+            if waiting.seq > self.seq:
+                self._take(waiting)
+        self._tasks = [
+            asyncio.create_task(self._pump(), name="live pump"),
+            asyncio.create_task(self._clockwork(), name="live board"),
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._unsubscribe:
+            self._unsubscribe()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while not self._pipe.empty():
+            left, building = self._pipe.get_nowait()
+            self.seq = max(self.seq, left.seq)
+            if building is not None:
+                building.cancel()
+                await asyncio.gather(building, return_exceptions=True)
+        for page in list(self.pages):
+            page.close(WSCloseCode.GOING_AWAY)
+
+    def _day(self) -> tuple[datetime, timedelta]:
+        zone = ZoneInfo(self.site().time_zone)
+        local = self.clock.now().astimezone(zone)
+        start = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        noon = start + timedelta(hours=36)
+        end = noon.replace(hour=0)
+        return start.astimezone(ZoneInfo("UTC")), end.astimezone(ZoneInfo("UTC")) - start.astimezone(
+            ZoneInfo("UTC")
+        )
+
+    async def _replay_day(self) -> None:
+        """Figures of the day so far, from the log; where the day begins in it is found by halving."""
+        last = await self.stores.log.last_seq()
+        low, high = 0, last
+        while low < high:
+            middle = (low + high) // 2
+            found = await self.stores.log.after(middle, limit=1)
+            if found and found[0].at < self.tally.start:
+                low = found[0].seq
+            else:
+                high = middle
+        at = low
+        while at < last:
+            events = await self.stores.log.after(at, limit=1000)
+            if not events:
+                break
+            for event in events:
+                self.tally.apply(event)
+                at = event.seq
+        self.seq = self._sent = last
+
+    # ---- from events to frames ----
+
+    def _heard(self, event: Event) -> None:
+        if self._early is not None:
+            self._early.append(event)
+        else:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        """One committed event, in order: state first, then its frames, built beside others but sent in order."""
+        start, length = self.tally.start, self.tally.length
+        if event.at >= start + length:
+            self.tally.new_day(*self._day())
+        if event.type is T.SITE_APPLIED:
+            self.tally.set_queues(self.site().queues)
+        self._dirty |= self.tally.apply(event)
+        before = self._owner(event)
+        changed = self.seats.apply(event)
+        self._dirty |= changed is not None
+        self._note(event)
+        self.seq = max(self.seq, event.seq)
+        building = None
+        if self.pages:
+            presence = self._presence(changed) if changed else None
+            building = asyncio.create_task(self._frames(event, before, presence))
+        self._pipe.put_nowait((event, building))
+
+    def _note(self, event: Event) -> None:
+        interaction = event.interaction
+        if event.type is T.BREACH_FORECAST:
+            key = (str(event.data["queue"]), str(event.data["channel"]))
+            self._breaches[key] = (event.at, float(event.data["in_s"]))
+            self._dirty = True
+        if interaction is None:
+            return
+        if event.type is T.OFFERED:
+            self._offers[interaction] = event
+        elif event.type is T.OFFER_ENDED or event.type in rows.FINAL:
+            self._offers.pop(interaction, None)
+
+    def _owner(self, event: Event) -> str | None:
+        return self.seats.owner(event.interaction) if event.interaction else None
+
+    async def _frames(self, event: Event, before: str | None, presence: schemas.Presence | None) -> list[Out]:
+        async with self._builders:
+            return [out async for out in self._make(event, before, presence)]
+
+    async def _make(
+        self, event: Event, before: str | None, presence: schemas.Presence | None
+    ) -> AsyncIterator[Out]:
+        """Frames of one event: those beside it (with the number before), then the main one."""
+        kind, interaction, case = event.type, event.interaction, event.case
+        beside: list[tuple[str, Any, frozenset[str], frozenset[str], UUID | None, str]] = []
+        main: tuple[str, Any, frozenset[str], frozenset[str], UUID | None, str] | None = None
+        mine = frozenset(a for a in (event.advisor, before) if a)
+        timeline = self.stores.timeline
+        if presence is not None:
+            row = (
+                "presence.changed",
+                presence,
+                frozenset({presence.advisor}),
+                SUPERVISORS,
+                None,
+                f"advisors/{presence.advisor}",
+            )
+            if kind is T.PRESENCE_CHANGED:
+                main = row
+            else:
+                beside.append(row)
+        if kind is T.REACH_CHANGED and event.data.get("channel") == "voice":
+            registered = bool(event.data["reachable"])
+            main = (
+                "phone.changed",
+                {"registered": registered, "advisor": event.advisor},
+                mine,
+                frozenset(),
+                None,
+                f"advisors/{event.advisor}",
+            )
+        view = None
+        if interaction is not None and (
+            kind in INTERACTION_EVENTS or kind in {T.OFFERED, T.OFFER_ENDED} or rows.timeline_kind(event)
+        ):
+            view = await timeline.interaction(interaction)
+        if view is not None and (kind in INTERACTION_EVENTS or kind in {T.OFFERED, T.OFFER_ENDED}):
+            mine |= frozenset({view.advisor} if view.advisor else ())
+            shown = rows.interaction(view, recording=self.recording(view.id))
+            if mine:
+                beside.append(
+                    ("interaction.changed", shown, mine, frozenset(), None, f"interactions/{interaction}")
+                )
+        if kind is T.OFFERED and (offer := await self.offer(event)) is not None:
+            to = frozenset({event.advisor} if event.advisor else ())
+            main = ("offer.made", offer, to, frozenset(), None, f"offers/{offer.id}")
+        if kind is T.OFFER_ENDED:
+            data = {
+                "offer": str(event.data["offer"]),
+                "how": event.data.get("how"),
+                "reason": event.data.get("reason"),
+                "interaction": str(interaction),
+            }
+            main = ("offer.ended", data, mine, frozenset(), None, f"offers/{event.data['offer']}")
+        case = case or (view.case if view else None)
+        if case is not None and rows.timeline_kind(event):
+            notes = await timeline.notes(case) if kind is T.NOTE_ADDED else {}
+            recordings = {}
+            if kind in rows.FINAL and view is not None:
+                recordings = {
+                    r.id: r.duration_ms for r in await self.stores.recordings.of_interaction(view.id)
+                }
+            item = rows.item(event, notes=notes, view=view, recordings=recordings)
+            if item is not None:
+                to = mine | frozenset({str(event.data["by"])} if event.data.get("by") else ())
+                beside.append(
+                    ("timeline.added", {"case": case, "item": item}, to, frozenset(), case, f"cases/{case}")
+                )
+        if case is not None and (kind in CASE_EVENTS or kind in rows.FINAL or kind is T.INTERACTION_OPENED):
+            found = await self.stores.cases.get(case)
+            if found is not None:
+                to = mine | frozenset({str(event.data["by"])} if event.data.get("by") else ())
+                beside.append(("case.changed", rows.case_row(found), to, frozenset(), case, f"cases/{case}"))
+        if kind in CONTACT_EVENTS and event.contact is not None:
+            data = {"contact": str(event.contact)}
+            main = ("contact.changed", data, frozenset(), frozenset(), None, f"contacts/{event.contact}")
+        if kind is T.SITE_APPLIED:
+            data = {"level": "info", "code": "site_applied", "args": dict(event.data)}
+            main = ("notice", data, frozenset(), frozenset(), None, "site")
+        if main is None and beside:
+            main = beside.pop()
+        for kind_, data, to, roles, of_case, subject in beside:
+            text = frame(kind_, data, event.at, event.seq - 1, subject=subject)
+            yield Out(event.seq, text, kind_, to, roles, of_case)
+        if main is not None:
+            kind_, data, to, roles, of_case, subject = main
+            text = frame(kind_, data, event.at, event.seq, id=event.id, subject=subject)
+            yield Out(event.seq, text, kind_, to, roles, of_case)
+
+    async def _pump(self) -> None:
+        while True:
+            event, building = await self._pipe.get()
+            if building is None:
+                self._sent = event.seq
+                continue
+            try:
+                outs = await building
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                # The page would otherwise believe it has seen this event; let it come back and read it anew.
+                log.exception("frames could not be made", seq=event.seq, type=str(event.type))
+                for page in self.pages:
+                    page.close(WSCloseCode.TRY_AGAIN_LATER)
+                self._sent = event.seq
+                continue
+            now_s = time.monotonic()
+            for page in self.pages:
+                for out in outs:
+                    if out.seq <= page.seen or not out.for_page(page):
+                        continue
+                    if page.catching_up is not None:
+                        page.catching_up.append(out)
+                    else:
+                        page.put(out.kind, out.text, now_s)
+            self._sent = event.seq
+
+    async def offer(self, made: Event) -> schemas.Offer | None:
+        """An offer with everything its advisor needs to know."""
+        assert made.interaction is not None
+        site = self.site()
+        found = await self.stores.timeline.pop(made.interaction)
+        if found is None:
+            return None
+        queue = next((q for q in site.queues if q.id == found.interaction.queue), None)
+        return schemas.Offer(
+            id=UUID(str(made.data["offer"])),
+            interaction=rows.interaction(found.interaction),
+            deadline=datetime.fromtimestamp(float(made.data["deadline"]), made.at.tzinfo),
+            made_at=made.at,
+            pop=screenpop.pop(found, site, self.clock.now()),
+            pop_at=queue.pop if queue else "ring",
+        )
+
+    # ---- what control and others say to pages ----
+
+    def tell(self, advisor: str, kind: str, data: Mapping[str, Any]) -> None:
+        """An ephemeral frame to every page of one advisor."""
+        self._tell(kind, data, lambda page: page.caller.login == advisor)
+
+    def tell_roles(self, roles: frozenset[str], kind: str, data: Mapping[str, Any]) -> None:
+        self._tell(kind, data, lambda page: bool(page.caller.roles & roles))
+
+    def _tell(self, kind: str, data: Mapping[str, Any], to: Callable[[Page], bool]) -> None:
+        rest = _rest(kind, data, self.clock.now())
+        now_s = time.monotonic()
+        for page in self.pages:
+            if to(page) and page.catching_up is None:
+                self._put(page, kind, rest, now_s)
+
+    def _put(self, page: Page, kind: str, rest: str, now_s: float) -> None:
+        """An ephemeral frame, with the last sequence number that this page has been sent."""
+        page.put(kind, f'{{"seq":{max(self._sent, page.seen)},{rest}', now_s)
+
+    def expect(self, offer: UUID, advisor: str) -> asyncio.Future[None] | None:
+        if not any(page.caller.login == advisor and page.closing is None for page in self.pages):
+            return None
+        shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._expected[offer] = (advisor, shown)
+        return shown
+
+    def forget(self, offer: UUID) -> None:
+        _, shown = self._expected.pop(offer, ("", None))
+        if shown is not None and not shown.done():
+            shown.cancel()
+
+    def looks_at(self, login: str, case: UUID) -> None:
+        """This person has opened a case: its pages hear of what happens there."""
+        followed = self._followed.setdefault(login, deque(maxlen=CASES_FOLLOWED))
+        if case in followed:
+            followed.remove(case)
+        followed.append(case)
+
+    def sign_out(self, session: bytes) -> None:
+        for page in self.pages:
+            if page.session == session:
+                page.close(WSCloseCode.POLICY_VIOLATION)
+
+    # ---- whole things ----
+
+    def _presence(self, advisor: str) -> schemas.Presence | None:
+        site = self.site()
+        person = next((a for a in site.advisors if a.id == advisor), None)
+        return rows.presence(self.seats.get(advisor, self.clock.now()), person, site) if person else None
+
+    def presence(self, advisor: str) -> schemas.Presence | None:
+        return self._presence(advisor)
+
+    def me(self, caller: Caller) -> schemas.Me:
+        person = next(a for a in self.site().advisors if a.id == caller.login)
+        seat = self.seats.get(caller.login, self.clock.now())
+        return schemas.Me(
+            login=person.id,
+            first_name=person.first_name,
+            last_name=person.last_name,
+            roles=list(person.roles),
+            language=person.language,
+            phone=schemas.Phone(account=person.phone, registered=seat.phone_registered),
+        )
+
+    def board(self, caller: Caller | None = None) -> schemas.Board:
+        """The board as `caller` may see it: figures for all, colleagues for supervisors."""
+        site, now = self.site(), self.clock.now()
+        if now >= self.tally.start + self.tally.length:
+            self.tally.new_day(*self._day())
+        people = [(a, self.seats.get(a.id, now)) for a in site.advisors if "advisor" in a.roles or a.phone]
+        staff: dict[str, list[str]] = {}
+        for advisor, seat in people:
+            for queue in rows.queues_of(advisor, site):
+                staff.setdefault(queue, []).append(seat.state)
+        live = dict(self.waits(now)) if self.waits else self._with_breaches(self.tally.live(now), now)
+        wide = caller is None or bool(caller.roles & SUPERVISORS)
+        return schemas.Board(
+            at=now,
+            rows=[rows.board_row(r) for r in board_rows(site.queues, self.tally, live, staff)],
+            advisors=[
+                rows.presence(seat, a, site)
+                for a, seat in people
+                if wide or (caller is not None and a.id == caller.login)
+            ],
+        )
+
+    def _with_breaches(
+        self, live: dict[tuple[str, str], Waits], now: datetime
+    ) -> dict[tuple[str, str], Waits]:
+        for key, (at, in_s) in list(self._breaches.items()):
+            left_s = in_s - (now - at).total_seconds()
+            if left_s < 0 or key not in live:
+                del self._breaches[key]
+                continue
+            live[key] = Waits(live[key].waiting, live[key].longest_wait_s, None, left_s)
+        return live
+
+    async def snapshot(self, caller: Caller) -> schemas.Snapshot:
+        site = self.site()
+        seat = self.seats.get(caller.login, self.clock.now())
+        interactions, offers = [], []
+        for interaction in list(seat.lines):
+            view = await self.stores.timeline.interaction(interaction)
+            if view is not None:
+                interactions.append(rows.interaction(view, recording=self.recording(interaction)))
+            made = self._offers.get(interaction)
+            if made is not None and made.advisor == caller.login and (offer := await self.offer(made)):
+                offers.append(offer)
+        return schemas.Snapshot(
+            me=self.me(caller),
+            presence=self._presence(caller.login),
+            offers=offers,
+            interactions=interactions,
+            board=self.board(caller),
+            version=self.version,
+            wrapup_codes=[
+                schemas.CodeRow(id=c.id, labels=dict(c.labels), solves=c.solves) for c in site.wrapup_codes
+            ],
+            pause_reasons=list(site.pause_reasons),
+            queues=[schemas.QueueName(id=q.id, name=q.name) for q in site.queues],
+            site=schemas.SiteRow(name=site.name, languages=list(site.languages), time_zone=site.time_zone),
+        )
+
+    # ---- one page ----
+
+    async def serve(
+        self, request: web.Request, caller: Caller, session: WebSession, after: int | None
+    ) -> web.WebSocketResponse:
+        """Serve one page until it leaves."""
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=4096, compress=False, timeout=1.0)
+        await socket.prepare(request)
+        followed = self._followed.setdefault(caller.login, deque(maxlen=CASES_FOLLOWED))
+        transport = request.transport
+        page = Page(caller, session.token_hash, socket, transport, followed, catching_up=[])
+        self.pages.add(page)
+        PAGES.set(len(self.pages))
+        seen = page.seen = self.seq  # later events find this page; earlier ones come from the log
+        writer = asyncio.create_task(self._write(page))
+        try:
+            await self._begin(page, after, seen)
+            async for message in socket:
+                if message.type is not WSMsgType.TEXT or not self._said(page, message.data):
+                    page.close(WSCloseCode.POLICY_VIOLATION)
+                    break
+        finally:
+            self.pages.discard(page)
+            PAGES.set(len(self.pages))
+            page.close(WSCloseCode.OK)
+            await asyncio.gather(writer, return_exceptions=True)
+        return socket
+
+    async def _begin(self, page: Page, after: int | None, seen: int) -> None:
+        now_s = time.monotonic
+        if after is not None and 0 <= after <= seen and seen - after <= RESUME_EVENTS:
+            at = after
+            while at < seen:
+                events = [e for e in await self.stores.log.after(at, limit=500) if e.seq <= seen]
+                if not events:
+                    break
+                for event in events:
+                    at = event.seq
+                    changed = event.advisor if event.type in {T.PRESENCE_CHANGED, T.REACH_CHANGED} else None
+                    presence = self._presence(changed) if changed else None
+                    for out in await self._frames(event, None, presence):
+                        if out.for_page(page):
+                            page.put(out.kind, out.text, now_s())
+            # What is not in the log: where things stand now.
+            page.put(
+                "board.changed",
+                frame("board.changed", self.board(page.caller), self.clock.now(), seen),
+                now_s(),
+            )
+        else:
+            snapshot = await self.snapshot(page.caller)
+            page.put("snapshot", frame("snapshot", snapshot, self.clock.now(), seen), now_s())
+        missed, page.catching_up = page.catching_up or [], None
+        for out in missed:
+            page.put(out.kind, out.text, now_s())
+
+    def _said(self, page: Page, text: str) -> bool:
+        try:
+            told = FROM_PAGE.validate_json(text)
+        except ValidationError:
+            return False
+        match told:
+            case schemas.Shown(offer=offer):
+                advisor, shown = self._expected.get(offer, ("", None))
+                if shown is not None and advisor == page.caller.login and not shown.done():
+                    shown.set_result(None)
+            case schemas.Watch(type=kind, topic=topic):
+                (page.topics.add if kind == "watch" else page.topics.discard)(topic)
+                self._shown_inside = ""
+                self._dirty = True
+            case schemas.Ping():
+                self._put(page, "pong", _rest("pong", {}, self.clock.now()), time.monotonic())
+        return True
+
+    async def _write(self, page: Page) -> None:
+        try:
+            while page.closing is None:
+                while page.queue:
+                    _, text, queued_s = page.queue.popleft()
+                    page.queued_bytes -= len(text)
+                    page.sending_since_s = queued_s
+                    await page.socket.send_str(text)
+                    page.sending_since_s = None
+                page.wake.clear()
+                if page.closing is None and not page.queue:
+                    await page.wake.wait()
+        except (ConnectionError, RuntimeError):
+            page.close(WSCloseCode.ABNORMAL_CLOSURE)
+        code = page.closing or WSCloseCode.OK
+        if not page.socket.closed:
+            try:
+                await asyncio.wait_for(page.socket.close(code=code), 2.0)
+            except (TimeoutError, ConnectionError, RuntimeError):
+                pass
+        if code == WSCloseCode.TRY_AGAIN_LATER:
+            SLOW.inc()
+            if page.transport is not None:
+                page.transport.abort()
+
+    async def _clockwork(self) -> None:
+        """Once a second: the board if it changed, the trees for who watches, and who has stopped reading."""
+        loop = asyncio.get_running_loop()
+        next_s = loop.time()
+        while True:
+            next_s = max(next_s + self.board_every_s, loop.time())
+            await asyncio.sleep(next_s - loop.time())
+            try:
+                self._each_second()
+            except Exception:
+                log.exception("the board could not be made")
+
+    def _each_second(self) -> None:
+        now_s = time.monotonic()
+        for page in self.pages:
+            if page.behind(now_s):
+                page.close(WSCloseCode.TRY_AGAIN_LATER)
+                if page.transport is not None and page.sending_since_s is not None:
+                    page.transport.abort()  # its writer hangs in the socket
+        if not self.pages:
+            return
+        if self._dirty or self.tally.live(self.clock.now()):
+            self._dirty = False
+            wide = _rest("board.changed", self.board(), self.clock.now())
+            for page in self.pages:
+                if page.catching_up is not None:
+                    continue
+                if page.caller.roles & SUPERVISORS:
+                    self._put(page, "board.changed", wide, now_s)
+                else:
+                    narrow = _rest("board.changed", self.board(page.caller), self.clock.now())
+                    self._put(page, "board.changed", narrow, now_s)
+        self._show_inside(now_s)
+
+    def _show_inside(self, now_s: float) -> None:
+        watching = [page for page in self.pages if "trees" in page.topics and page.catching_up is None]
+        if not watching or self.inside is None:
+            return
+        now = {tree: sum_versions(versions) for tree, versions in self.inside().items()}
+        now |= {tree: {} for tree in self._lit - now.keys()}
+        self._lit = {tree for tree, nodes in now.items() if nodes}
+        text = dumps(now)
+        if text == self._shown_inside:
+            return
+        self._shown_inside = text
+        for tree, nodes in now.items():
+            rest = _rest("trees.inside", {"tree": tree, "inside": nodes}, self.clock.now())
+            for page in watching:
+                self._put(page, f"trees.inside/{tree}", rest, now_s)
+
+
+def sum_versions(versions: Mapping[int, Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for nodes in versions.values():
+        for node, count in nodes.items():
+            total[node] = total.get(node, 0) + count
+    return total
