@@ -1,7 +1,7 @@
 """A tree: what a customer meets before a person, as checked values, and every mistake an author can make in one.
 
 The document is YAML (see `config/trees/accueil.yaml`). `check` names every mistake with its path, line and cure;
-`load` makes the value that the interpreter walks from a document that `check` found clean, and raises BadTree otherwise.
+`load` makes the value that the interpreter walks, from a document that `check` found clean; else it raises BadTree.
 Exits lead to a node of the same tree, or to `return` / `return:NAME`, which end a subtree with the result NAME
 (`done` unless it is named).
 """
@@ -29,7 +29,7 @@ LATER_KINDS = ("callback", "voicemail")
 KEYS = tuple("0123456789*#")
 TYPES = ("string", "number", "boolean", "object")
 CHECKSUMS = ("luhn", "mod97", "s10")
-BUILT_IN = ("caller", "dialled", "channel", "language", "keys", "tries", "place")
+BUILT_IN = ("caller", "dialled", "channel", "language", "keys")
 RETURN = "return"
 EMPTY: Mapping[str, Any] = {"string": "", "number": 0, "boolean": False, "object": None}
 # What each channel cannot do; a menu's keys become quick replies, a collect becomes a question.
@@ -39,8 +39,8 @@ UNABLE: Mapping[str, frozenset[str]] = {
     "mail": frozenset({"transfer", "menu", "collect"}),
 }
 
-Path = tuple[str | int, ...]
-Where = Callable[[Path], int]
+Spot = tuple[str | int, ...]
+Where = Callable[[Spot], int]
 
 
 class BadTree(Exception):
@@ -461,7 +461,7 @@ def parse(text: str) -> tuple[Any, Where]:
 def where_in(document: Any) -> Where:
     """Line finder (1-based) for a document that ruamel.yaml read with its positions."""
 
-    def where(path: Path) -> int:
+    def where(path: Spot) -> int:
         at, line = document, 1
         for step in path:
             lc = getattr(at, "lc", None)
@@ -480,7 +480,7 @@ def where_in(document: Any) -> Where:
     return where
 
 
-def _nowhere(path: Path) -> int:
+def _nowhere(path: Spot) -> int:
     return 0
 
 
@@ -507,7 +507,7 @@ class _Checker:
         self.nodes: dict[str, Any] = {}
         self.broken = False
 
-    def wrong(self, path: Path, what: str, cure: str, *, warning: bool = False) -> None:
+    def wrong(self, path: Spot, what: str, cure: str, *, warning: bool = False) -> None:
         self.mistakes.append(Mistake(_dotted(path), self.where(path), what, cure, warning))
 
     def run(self) -> list[Mistake]:
@@ -534,8 +534,8 @@ class _Checker:
         self.mistakes.sort(key=lambda m: (m.line, m.path))
         return self.mistakes
 
-    def _errors(self, error: ValidationError, at: Path, model: type[BaseModel] | None) -> None:
-        seen: set[Path] = set()
+    def _errors(self, error: ValidationError, at: Spot, model: type[BaseModel] | None) -> None:
+        seen: set[Spot] = set()
         for e in error.errors():
             loc = tuple(p for p in e["loc"] if p not in (*KINDS, "_PartIn", "str"))
             if loc in seen:
@@ -594,13 +594,13 @@ class _Checker:
                 names |= set(node.take)
         return names
 
-    def _target(self, path: Path, target: str, head: _TreeIn, known: set[str]) -> None:
+    def _target(self, path: Spot, target: str, head: _TreeIn, known: set[str]) -> None:
         if target == RETURN or target.startswith(RETURN + ":"):
             return
         if target not in known:
             self.wrong(path, f"there is no node {target!r}", _close(target, known))
 
-    def _reads(self, path: Path, source: str, names: set[str], *, liquid: bool = False) -> None:
+    def _reads(self, path: Spot, source: str, names: set[str], *, liquid: bool = False) -> None:
         try:
             read = template(source).variables if liquid else expression(source).variables
         except BadExpression as e:
@@ -612,7 +612,7 @@ class _Checker:
         for name in sorted(read - names):
             self.wrong(path, f"nothing in this tree is called {name!r}", _close(name, names))
 
-    def _words(self, path: Path, words: Words, head: _TreeIn, names: set[str] | None = None) -> None:
+    def _words(self, path: Spot, words: Words, head: _TreeIn, names: set[str] | None = None) -> None:
         for part in words:
             if part.kind == "bad":
                 self.wrong(
@@ -645,12 +645,12 @@ class _Checker:
                 what = f"prompt {part.name!r}" if part.name else "the text"
                 self.wrong(path, f"{what} is missing in {', '.join(missing)}", "record it or write its text")
 
-    def _one_of(self, path: Path, word: str, known: frozenset[str] | None, noun: str) -> None:
+    def _one_of(self, path: Spot, word: str, known: frozenset[str] | None, noun: str) -> None:
         if known is not None and word not in known:
             self.wrong(path, f"there is no {noun} {word!r}", _close(word, known))
 
     def _node(self, name: str, node: Any, head: _TreeIn, known: set[str], names: set[str]) -> None:
-        path: Path = ("nodes", name)
+        path: Spot = ("nodes", name)
         for channel in head.channels:
             if node.kind in UNABLE[channel]:
                 self.wrong(
@@ -735,18 +735,18 @@ class _Checker:
                 return [], {"error"}
         return wanted, {*wanted, *more, "error"}
 
-    def _menu(self, path: Path, node: _MenuIn, head: _TreeIn, names: set[str]) -> None:
+    def _menu(self, path: Spot, node: _MenuIn, head: _TreeIn, names: set[str]) -> None:
         self._twice(path, [k.key for k in node.keys])
         if not node.keys:
             self.wrong((*path, "keys"), "the menu has no key", "give it at least one")
         if not node.say:
             self.wrong(path, "the menu says nothing", "write what the caller hears under `say`")
 
-    def _twice(self, path: Path, keys: Sequence[str]) -> None:
+    def _twice(self, path: Spot, keys: Sequence[str]) -> None:
         for key in sorted({k for k in keys if keys.count(k) > 1}):
             self.wrong((*path, "keys"), f"the key {key!r} is used twice", "give each choice a key of its own")
 
-    def _collect(self, path: Path, node: _CollectIn, head: _TreeIn, names: set[str]) -> None:
+    def _collect(self, path: Spot, node: _CollectIn, head: _TreeIn, names: set[str]) -> None:
         if node.min > node.max:
             self.wrong((*path, "min"), f"min {node.min} is more than max {node.max}", "swap them")
         if node.pattern is not None:
@@ -759,18 +759,18 @@ class _Checker:
         if node.confirm == node.again:
             self.wrong((*path, "again"), f"the key {node.again!r} is used twice", "take two different keys")
 
-    def _hours(self, path: Path, node: _HoursIn, head: _TreeIn, names: set[str]) -> None:
+    def _hours(self, path: Spot, node: _HoursIn, head: _TreeIn, names: set[str]) -> None:
         self._one_of((*path, "hours"), node.hours, self.context.hours, "opening hours")
 
-    def _condition(self, path: Path, node: _ConditionIn, head: _TreeIn, names: set[str]) -> None:
+    def _condition(self, path: Spot, node: _ConditionIn, head: _TreeIn, names: set[str]) -> None:
         for i, case in enumerate(node.cases):
             self._reads((*path, "cases", i, "when"), case.when, names)
 
-    def _lookup(self, path: Path, node: _LookupIn, head: _TreeIn, names: set[str]) -> None:
+    def _lookup(self, path: Spot, node: _LookupIn, head: _TreeIn, names: set[str]) -> None:
         self._reads((*path, "url"), node.url, names, liquid=True)
         for piece in PLACES.findall(node.url):
             name = piece.split("|")[0].strip()
-            if name not in head.variables and "url_encode" not in piece:
+            if name not in head.variables and name not in head.inputs and "url_encode" not in piece:
                 self.wrong(
                     (*path, "url"),
                     f"{name!r} could change the address",
@@ -780,18 +780,18 @@ class _Checker:
             for name, source in getattr(node, key).items():
                 self._reads((*path, key, name), source, names)
 
-    def _set(self, path: Path, node: _SetIn, head: _TreeIn, names: set[str]) -> None:
+    def _set(self, path: Spot, node: _SetIn, head: _TreeIn, names: set[str]) -> None:
         for name, source in node.set.items():
             self._reads((*path, "set", name), source, names)
             if name in BUILT_IN:
                 self.wrong((*path, "set", name), f"{name!r} is set by the house", "take another name")
 
-    def _queue(self, path: Path, node: _QueueIn, head: _TreeIn, names: set[str]) -> None:
+    def _queue(self, path: Spot, node: _QueueIn, head: _TreeIn, names: set[str]) -> None:
         self._one_of((*path, "queue"), node.queue, self.context.queues, "queue")
         for skill in node.needs:
             self._one_of((*path, "needs", skill), skill, self.context.skills, "skill")
 
-    def _language(self, path: Path, node: _LanguageIn, head: _TreeIn, names: set[str]) -> None:
+    def _language(self, path: Spot, node: _LanguageIn, head: _TreeIn, names: set[str]) -> None:
         for language in [*node.keys.values(), *([node.language] if node.language else [])]:
             if language not in head.languages:
                 at = (*path, "language" if node.language else "keys")
@@ -801,7 +801,7 @@ class _Checker:
         if node.keys and not node.say:
             self.wrong(path, "the choice of language says nothing", "write what the caller hears under `say`")
 
-    def _subtree(self, path: Path, node: _SubtreeIn, head: _TreeIn, names: set[str]) -> None:
+    def _subtree(self, path: Spot, node: _SubtreeIn, head: _TreeIn, names: set[str]) -> None:
         for name, source in node.give.items():
             self._reads((*path, "give", name), source, names)
         self._one_of((*path, "tree"), node.tree, frozenset(self.context.trees), "tree")
@@ -824,7 +824,7 @@ class _Checker:
                 (*path, "tree"), f"the tree {node.tree} does not speak {', '.join(lacking)}", "add it there"
             )
 
-    def _transfer(self, path: Path, node: _TransferIn, head: _TreeIn, names: set[str]) -> None:
+    def _transfer(self, path: Spot, node: _TransferIn, head: _TreeIn, names: set[str]) -> None:
         if (node.phone is None) == (node.number is None):
             self.wrong(path, "a transfer goes to a phone or to a number", "write one of the two")
         if node.number is not None:

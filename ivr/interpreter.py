@@ -1,0 +1,765 @@
+"""The walk of one customer through a tree: told what happens, it answers with what to do next.
+
+Rule 1: what an input does depends on the phase alone; every (phase, input) pair is a row of TABLE or of IGNORED.
+Rule 2: this file does not know what sound is, nor what time it is: `now` is seconds on any clock that does not jump.
+Rule 3: no document can make it spin: NODES_PER_STEP bounds a step, DEPTH the subtrees, and expressions are bounded.
+
+A TimedOut belongs to the last Wait; whoever keeps the time forgets a Wait when a later step gives any command.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ivr.events import (
+    AskHours,
+    Command,
+    Enqueue,
+    Entered,
+    HangUp,
+    HoursAnswered,
+    HungUp,
+    Hush,
+    Input,
+    Key,
+    Learn,
+    Leave,
+    Left,
+    LookedUp,
+    LookUp,
+    QueueTold,
+    Say,
+    SayEnded,
+    Spoken,
+    TimedOut,
+    Transfer,
+    TransferEnded,
+    Wait,
+)
+from ivr.expressions import BadExpression, expression, pattern, template
+from ivr.tree import (
+    KEYS,
+    RETURN,
+    CollectNode,
+    ConditionNode,
+    Forest,
+    HangupNode,
+    HoursNode,
+    LanguageNode,
+    LookupNode,
+    MenuNode,
+    Node,
+    QueueNode,
+    SayNode,
+    SetNode,
+    SubtreeNode,
+    TransferNode,
+    Tree,
+    Words,
+)
+
+NODES_PER_STEP = 100  # nodes passed without waiting for anything
+FAILURES_PER_CALL = 10  # error exits taken before we give up on the tree
+DEPTH = 8  # subtrees inside subtrees
+KEYS_AHEAD = 32
+FACT_CHARS = 200  # longest looked-up text that is shown in the pop
+FACTS_SHOWN = 20  # most fields of one look-up that are
+LARGEST_SAID = 10**12
+MASK = "*"
+
+
+class Phase(StrEnum):
+    SAYING = "saying"  # a say node is heard
+    PROMPTING = "prompting"  # the words before keys are heard
+    LISTENING = "listening"  # keys are wanted
+    READING = "reading"  # what was typed is read back
+    CONFIRMING = "confirming"  # yes or no is wanted
+    ASKING = "asking"  # a look-up is under way
+    CLOCKING = "clocking"  # the opening hours are asked for
+    WAITING = "waiting"  # in a queue
+    ANNOUNCING = "announcing"  # words before a transfer are heard
+    TRANSFERRING = "transferring"
+    PARTING = "parting"  # the last words are heard
+    DONE = "done"
+
+
+@dataclass(slots=True)
+class _Frame:
+    tree: Tree
+    facts: dict[str, Any]
+    since: float = 0.0
+    node: Node | None = None
+
+
+@dataclass(slots=True)
+class _Visit:
+    """What belongs to one stay in a node."""
+
+    since: float
+    no_input: int = 0
+    no_match: int = 0
+    typed: str = ""
+    pressed: str = ""
+    saying: bool = False
+    answer: LookedUp | None = None
+    outcome: str = "served"
+    why: str = ""
+    legal: bool = False
+    shown: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Interpreter:
+    """One walk. `leave_keys` maps a queue to its key to leave; `facts` are the built-in ones (caller, dialled …)."""
+
+    def __init__(
+        self,
+        forest: Forest,
+        tree: str,
+        facts: Mapping[str, Any] | None = None,
+        *,
+        language: str | None = None,
+        leave_keys: Mapping[str, str | None] | None = None,
+    ) -> None:
+        root = forest.trees[tree]
+        self._forest = forest
+        self._leave_keys = dict(leave_keys or {})
+        self._frames = [_Frame(root, dict(root.variables))]
+        self.language = language if language in root.languages else root.languages[0]
+        self._base: dict[str, Any] = {"caller": "", "dialled": "", "channel": "voice", "keys": ""} | dict(
+            facts or {}
+        )
+        self._base["language"] = self.language
+        self._ahead: deque[str] = deque()
+        self._out: list[Command] = []
+        self._visit = _Visit(0.0)
+        self._failures = 0
+        self.phase = Phase.SAYING
+        self.prompts_told: set[str] = set()
+
+    @property
+    def at(self) -> tuple[str, int, str]:
+        """Tree, version and node."""
+        frame = self._frames[-1]
+        return frame.tree.id, frame.tree.version, frame.node.id if frame.node else ""
+
+    @property
+    def done(self) -> bool:
+        return self.phase is Phase.DONE
+
+    @property
+    def queue(self) -> str | None:
+        """The queue waited in now."""
+        node = self._frames[-1].node
+        return node.queue if self.phase is Phase.WAITING and isinstance(node, QueueNode) else None
+
+    def facts(self) -> dict[str, Any]:
+        return dict(self._scope())
+
+    def start(self, now: float) -> list[Command]:
+        self._walk(self._frames[0].tree.start, now)
+        return self._take()
+
+    def step(self, told: Input, now: float) -> list[Command]:
+        row = TABLE.get((self.phase, type(told)))
+        if row is None:
+            assert (self.phase, type(told)) in IGNORED, (self.phase, told)
+        else:
+            try:
+                target = row(self, told, now)
+            except BadExpression as e:
+                target = self._error(str(e), now)
+            if target is not None:
+                self._walk(target, now)
+        return self._take()
+
+    def resume(self, now: float) -> list[Command]:
+        """Wait again in the queue that was left by acceptance: the advisor was lost, the place was kept."""
+        node = self._frames[-1].node
+        assert isinstance(node, QueueNode), node
+        self.phase = Phase.WAITING
+        self._visit = _Visit(now)
+        self._out.append(Entered(*self.at))
+        return self._take()
+
+    def fail(self, why: str, now: float) -> list[Command]:
+        """End the walk by our fault: apologise, then HangUp with outcome `failed`."""
+        if self.phase is not Phase.DONE:
+            self._give_up(why, now)
+        return self._take()
+
+    # ---- walking -----------------------------------------------------------------------------------------------
+
+    def _take(self) -> list[Command]:
+        out, self._out = self._out, []
+        return out
+
+    def _walk(self, target: str | None, now: float) -> None:
+        """Enter `target`, and on from there until a node waits for something."""
+        for _ in range(NODES_PER_STEP):
+            if target is None:
+                return
+            if target == RETURN or target.startswith(RETURN + ":"):
+                target = self._return(target.partition(":")[2] or "done", now)
+                continue
+            frame = self._frames[-1]
+            frame.node = frame.tree.nodes[target]
+            self._visit = _Visit(now)
+            self._out.append(Entered(*self.at))
+            try:
+                target = ENTER[type(frame.node)](self, frame.node, now)
+            except BadExpression as e:
+                target = self._error(str(e), now)
+        if target is not None:
+            self._give_up("the tree goes in circles without waiting for anything", now)
+
+    def _exit(self, exit_: str, now: float, *, failed: bool = False) -> str | None:
+        """Leave the node; the next target, or None when there is none and the walk was given up."""
+        node = self._frames[-1].node
+        assert node is not None
+        self._left(exit_, now, failed=failed)
+        target = node.exits.get(exit_)
+        if target is None and exit_ != "error" and "error" in node.exits:
+            target = node.exits["error"]
+        if target is None:
+            self._give_up(f"the exit {exit_!r} of {node.id!r} leads nowhere", now, told=True)
+        return target
+
+    def _left(self, exit_: str, now: float, *, failed: bool = False) -> None:
+        node = self._frames[-1].node
+        keys = self._visit.pressed
+        if isinstance(node, CollectNode) and node.sensitive:
+            keys = MASK * len(keys)
+        self._out.append(Left(*self.at, exit_, max(0.0, now - self._visit.since), keys, failed))
+
+    def _error(self, why: str, now: float) -> str | None:
+        self._failures += 1
+        self._out.append(Learn({"tree_error": why[:FACT_CHARS]}))
+        if self._failures > FAILURES_PER_CALL:
+            self._give_up(why, now)
+            return None
+        return self._exit("error", now, failed=True)
+
+    def _give_up(self, why: str, now: float, *, told: bool = False) -> None:
+        if not told and self._frames[-1].node is not None:
+            self._left("error", now, failed=True)
+        self._visit = _Visit(now, outcome="failed", why=why)
+        self.phase = Phase.PARTING
+        try:
+            self._say(self._frames[0].tree.apology, interruptible=False)
+        except BadExpression:
+            self._say_nothing(now)
+
+    def _say_nothing(self, now: float) -> None:
+        self._finish(self._visit.outcome, self._visit.why)
+
+    def _finish(self, outcome: str, why: str = "") -> None:
+        self.phase = Phase.DONE
+        self._out.append(HangUp(outcome, why))
+
+    def _return(self, result: str, now: float) -> str | None:
+        if len(self._frames) == 1:
+            self._finish("served")
+            return None
+        child = self._frames.pop()
+        node = self._frames[-1].node
+        assert isinstance(node, SubtreeNode)
+        self._visit = _Visit(child.since)
+        try:
+            for name, source in node.take.items():
+                self._set(name, _typed(child.facts.get(source), child.tree.results.get(source)))
+        except BadExpression as e:
+            return self._error(str(e), now)
+        return self._exit(result if result in node.exits else "done", now)
+
+    def _scope(self) -> ChainMap[str, Any]:
+        return ChainMap(self._frames[-1].facts, self._base)
+
+    def _set(self, name: str, value: Any) -> None:
+        self._frames[-1].facts[name] = value
+
+    # ---- saying --------------------------------------------------------------------------------------------------
+
+    def _say(self, words: Words, *, interruptible: bool = True) -> None:
+        self._out.append(Say(self._spoken(words), self.language, interruptible))
+
+    def _spoken(self, words: Words) -> tuple[Spoken, ...]:
+        scope = self._scope()
+        made = []
+        for part in words:
+            if part.value:
+                value = expression(part.value).value(scope)
+                made.append(Spoken(part.kind, value=_shown(part.kind, value)))
+                continue
+            fallback = self._frames[-1].tree.languages[0]
+            source = part.texts.get(self.language, part.texts.get(fallback, ""))
+            text = template(source).render(scope) if source else ""
+            made.append(Spoken(part.kind, name=part.name, text=text))
+            if part.name:
+                self.prompts_told.add(part.name)
+        return tuple(made)
+
+    # ---- entering ------------------------------------------------------------------------------------------------
+
+    def _enter_say(self, node: SayNode, now: float) -> str | None:
+        if not node.say or (self._ahead and not node.legal):
+            return self._exit("done", now)
+        self.phase = Phase.SAYING
+        self._visit.legal = node.legal
+        self._say(node.say, interruptible=not node.legal)
+        return None
+
+    def _enter_ask(self, node: MenuNode | CollectNode | LanguageNode, now: float) -> str | None:
+        if isinstance(node, LanguageNode) and node.language is not None:
+            return self._choose(node.language, now)
+        return self._prompt(node, (), now)
+
+    def _prompt(self, node: MenuNode | CollectNode | LanguageNode, before: Words, now: float) -> str | None:
+        self._visit.typed = ""
+        self._visit.legal = not isinstance(node, LanguageNode) and node.legal
+        words = before + node.say
+        if not words or (self._ahead and not self._visit.legal):
+            return self._listen(None, now)
+        self.phase = Phase.PROMPTING
+        self._say(words, interruptible=not self._visit.legal)
+        return None
+
+    def _enter_hours(self, node: HoursNode, now: float) -> str | None:
+        self.phase = Phase.CLOCKING
+        self._out.append(AskHours(node.hours))
+        return None
+
+    def _enter_condition(self, node: ConditionNode, now: float) -> str | None:
+        scope = self._scope()
+        for source, exit_ in node.cases:
+            if expression(source).value(scope) is True:
+                return self._exit(exit_, now)
+        return self._exit("otherwise", now)
+
+    def _enter_lookup(self, node: LookupNode, now: float) -> str | None:
+        scope = self._scope()
+        url = template(node.url).render(scope)
+        query = {k: _text(expression(v).value(scope)) for k, v in node.query.items()}
+        body = {k: expression(v).value(scope) for k, v in node.body.items()} if node.body else None
+        self.phase = Phase.ASKING
+        self._out.append(LookUp(node.id, url, node.method, query, body, node.timeout_s))
+        if node.say:
+            self._visit.saying = True
+            self._say(node.say)
+        return None
+
+    def _enter_set(self, node: SetNode, now: float) -> str | None:
+        for name, source in node.set.items():
+            self._set(name, expression(source).value(self._scope()))
+        facts = self._frames[-1].facts
+        self._learn({n: facts[n] for n in node.set})
+        return self._exit("done", now)
+
+    def _enter_queue(self, node: QueueNode, now: float) -> str | None:
+        self.phase = Phase.WAITING
+        self._ahead.clear()  # a key typed for a menu must not leave the queue
+        self._out.append(Enqueue(node.queue, node.priority, node.needs, self.language))
+        if node.say:
+            self._say(node.say)
+        return None
+
+    def _enter_subtree(self, node: SubtreeNode, now: float) -> str | None:
+        tree = self._forest.trees.get(node.tree)
+        if tree is None:
+            raise BadExpression(f"there is no tree {node.tree!r}")
+        if len(self._frames) >= DEPTH:
+            raise BadExpression(f"more than {DEPTH} subtrees inside each other")
+        scope = self._scope()
+        given = {k: _typed(expression(v).value(scope), tree.inputs.get(k)) for k, v in node.give.items()}
+        self._frames.append(_Frame(tree, {**tree.variables, **given}, now))
+        return tree.start
+
+    def _enter_transfer(self, node: TransferNode, now: float) -> str | None:
+        if not node.say:
+            return self._transfer(None, now)
+        self.phase = Phase.ANNOUNCING
+        self._say(node.say, interruptible=False)
+        return None
+
+    def _enter_hangup(self, node: HangupNode, now: float) -> str | None:
+        self._left(node.outcome, now)
+        self._visit.outcome = node.outcome
+        if not node.say:
+            self._finish(node.outcome)
+            return None
+        self.phase = Phase.PARTING
+        self._say(node.say, interruptible=False)
+        return None
+
+    # ---- told ----------------------------------------------------------------------------------------------------
+
+    def _remember(self, told: Input, now: float) -> str | None:
+        assert isinstance(told, Key)
+        if told.key in KEYS and len(self._ahead) < KEYS_AHEAD:
+            self._ahead.append(told.key)
+        return None
+
+    def _key_while_saying(self, told: Input, now: float) -> str | None:
+        self._remember(told, now)
+        if self._visit.legal:
+            return None
+        self._out.append(Hush())
+        return self._exit("done", now)
+
+    def _said(self, told: Input, now: float) -> str | None:
+        return self._exit("done", now)
+
+    def _key_while_prompting(self, told: Input, now: float) -> str | None:
+        self._remember(told, now)
+        if self._visit.legal:
+            return None
+        self._out.append(Hush())
+        return self._listen(told, now)
+
+    def _key(self, told: Input, now: float) -> str | None:
+        self._remember(told, now)
+        return self._listen(told, now)
+
+    def _listen(self, told: Input | None, now: float) -> str | None:
+        """Feed the keys pressed so far to the node; wait for more when they do not decide it."""
+        self.phase = Phase.LISTENING
+        node = self._frames[-1].node
+        assert isinstance(node, MenuNode | CollectNode | LanguageNode)
+        if isinstance(node, CollectNode):
+            return self._collect(node, now)
+        if not self._ahead:
+            self._out.append(Wait(node.timeout_s))
+            return None
+        key = self._ahead.popleft()
+        self._visit.pressed += key
+        self._base["keys"] = key
+        if isinstance(node, LanguageNode):
+            language = node.keys.get(key)
+            return self._choose(language, now) if language else self._no_match(now)
+        if key in node.keys:
+            return self._exit(node.keys[key], now)
+        for depth in range(len(self._frames) - 1, -1, -1):
+            anywhere = self._frames[depth].tree.anywhere.get(key)
+            if anywhere is not None:
+                self._left("anywhere", now)
+                del self._frames[depth + 1 :]
+                return anywhere
+        return self._no_match(now)
+
+    def _collect(self, node: CollectNode, now: float) -> str | None:
+        visit = self._visit
+        while self._ahead:
+            key = self._ahead.popleft()
+            visit.pressed = (visit.pressed + key)[-64:]
+            if key == node.terminator:
+                return self._typed(node, now)
+            if key == "*":
+                visit.typed = ""
+            elif key.isdigit():
+                visit.typed += key
+            if len(visit.typed) >= node.max:
+                return self._typed(node, now)
+        self._out.append(Wait(node.interdigit_s if visit.typed else node.timeout_s))
+        return None
+
+    def _typed(self, node: CollectNode, now: float) -> str | None:
+        typed = self._visit.typed
+        if not acceptable(typed, node):
+            return self._no_match(now)
+        self._base["keys"] = typed
+        self._set(node.into, typed)
+        if not node.read_back:
+            return self._collected(node, now)
+        self.phase = Phase.READING
+        self._say(node.read_back)
+        return None
+
+    def _collected(self, node: CollectNode, now: float) -> str | None:
+        typed = self._visit.typed
+        self._learn({node.into: MASK * len(typed) if node.sensitive else typed})
+        return self._exit("done", now)
+
+    def _key_while_reading(self, told: Input, now: float) -> str | None:
+        self._remember(told, now)
+        self._out.append(Hush())
+        return self._confirm(told, now)
+
+    def _key_while_confirming(self, told: Input, now: float) -> str | None:
+        self._remember(told, now)
+        return self._confirm(told, now)
+
+    def _confirm(self, told: Input, now: float) -> str | None:
+        self.phase = Phase.CONFIRMING
+        node = self._frames[-1].node
+        assert isinstance(node, CollectNode)
+        while self._ahead:
+            key = self._ahead.popleft()
+            if key == node.confirm:
+                return self._collected(node, now)
+            self._visit.typed = ""
+            self._set(node.into, "")
+            if key == node.again:
+                self._ahead.clear()
+                return self._prompt(node, (), now)
+            return self._no_match(now)
+        self._out.append(Wait(node.timeout_s))
+        return None
+
+    def _choose(self, language: str, now: float) -> str | None:
+        self.language = language
+        self._base["language"] = language
+        self._learn({"language": language})
+        return self._exit("done", now)
+
+    def _no_match(self, now: float) -> str | None:
+        self._visit.no_match += 1
+        return self._retry("no_match", self._visit.no_match, now)
+
+    def _time_out(self, told: Input, now: float) -> str | None:
+        node = self._frames[-1].node
+        if isinstance(node, CollectNode) and self._visit.typed:
+            return self._typed(node, now)
+        self._visit.no_input += 1
+        return self._retry("no_input", self._visit.no_input, now)
+
+    def _retry(self, which: str, count: int, now: float) -> str | None:
+        node = self._frames[-1].node
+        assert isinstance(node, MenuNode | CollectNode | LanguageNode)
+        self._ahead.clear()
+        if count >= node.tries:
+            if isinstance(node, LanguageNode):
+                return self._choose(self.language, now)
+            return self._exit(which, now)
+        before: Words = () if isinstance(node, LanguageNode) else getattr(node, which)
+        return self._prompt(node, before, now)
+
+    def _reread(self, told: Input, now: float) -> str | None:
+        """Nobody said yes or no: count it, and read back once more."""
+        node = self._frames[-1].node
+        assert isinstance(node, CollectNode)
+        self._visit.no_input += 1
+        if self._visit.no_input >= node.tries:
+            return self._exit("no_input", now)
+        self.phase = Phase.READING
+        self._say(node.read_back)
+        return None
+
+    def _looked_up(self, told: Input, now: float) -> str | None:
+        assert isinstance(told, LookedUp)
+        self._visit.answer = told
+        return None if self._visit.saying else self._answered(now)
+
+    def _said_while_asking(self, told: Input, now: float) -> str | None:
+        self._visit.saying = False
+        return self._answered(now) if self._visit.answer is not None else None
+
+    def _answered(self, now: float) -> str | None:
+        node, answer = self._frames[-1].node, self._visit.answer
+        assert isinstance(node, LookupNode)
+        assert answer is not None
+        self._set(node.into, answer.data if answer.outcome == "ok" else None)
+        if answer.outcome == "ok":
+            self._learn({node.into: _brief(answer.data)})
+        exit_ = answer.outcome if answer.outcome in ("ok", "empty", "timeout") else "error"
+        return self._exit(exit_, now, failed=exit_ in ("timeout", "error"))
+
+    def _clocked(self, told: Input, now: float) -> str | None:
+        assert isinstance(told, HoursAnswered)
+        if told.open is None:
+            return self._error("the opening hours are unknown", now)
+        return self._exit("open" if told.open else "closed", now)
+
+    def _key_while_waiting(self, told: Input, now: float) -> str | None:
+        assert isinstance(told, Key)
+        node = self._frames[-1].node
+        assert isinstance(node, QueueNode)
+        if told.key != self._leave_keys.get(node.queue) or "left" not in node.exits:
+            return None
+        self._visit.pressed = told.key
+        self._out.append(Leave())
+        return self._exit("left", now)
+
+    def _told_by_queue(self, told: Input, now: float) -> str | None:
+        assert isinstance(told, QueueTold)
+        node = self._frames[-1].node
+        assert node is not None
+        if told.what == "accepted":
+            self._left("accepted", now)
+            self.phase = Phase.DONE
+            return None
+        if told.what == "overflow" and "overflow" not in node.exits:
+            return None  # the desk has moved the customer to another queue; the wait goes on
+        if told.what in node.exits:
+            return self._exit(told.what, now)
+        return self._error(f"the queue ended the wait: {told.what} {told.reason}".strip(), now)
+
+    def _transfer(self, told: Input | None, now: float) -> str | None:
+        node = self._frames[-1].node
+        assert isinstance(node, TransferNode)
+        number = None
+        if node.number is not None:
+            try:
+                number = template(node.number).render(self._scope())
+            except BadExpression as e:
+                return self._error(str(e), now)
+        self.phase = Phase.TRANSFERRING
+        self._out.append(Transfer(node.phone, node.trunk, number, node.ring_s))
+        return None
+
+    def _transferred(self, told: Input, now: float) -> str | None:
+        assert isinstance(told, TransferEnded)
+        if told.outcome != "connected":
+            return self._exit("failed", now, failed=True)
+        self._left("connected", now)
+        self.phase = Phase.DONE
+        return None
+
+    def _parted(self, told: Input, now: float) -> str | None:
+        self._finish(self._visit.outcome, self._visit.why)
+        return None
+
+    def _gone(self, told: Input, now: float) -> str | None:
+        if self.phase is not Phase.PARTING:
+            self._left("hangup", now)
+        self.phase = Phase.DONE
+        return None
+
+    def _learn(self, facts: Mapping[str, Any]) -> None:
+        self._out.append(
+            Learn({k: v if not isinstance(v, str) else v[:FACT_CHARS] for k, v in facts.items()})
+        )
+
+
+def acceptable(typed: str, node: CollectNode) -> bool:
+    """Whether `typed` has the length, the pattern and the check digits that the node asks for."""
+    if not node.min <= len(typed) <= node.max:
+        return False
+    if node.pattern is not None and not pattern(node.pattern).matches(typed):
+        return False
+    return node.checksum is None or CHECKS[node.checksum](typed)
+
+
+def luhn(digits: str) -> bool:
+    """ISO/IEC 7812-1 annex B."""
+    total = 0
+    for i, c in enumerate(reversed(digits)):
+        n = int(c) * (2 if i % 2 else 1)
+        total += n - 9 if n > 9 else n
+    return total % 10 == 0
+
+
+def mod97(digits: str) -> bool:
+    """ISO/IEC 7064 MOD 97-10: the number with its two check digits leaves 1."""
+    return len(digits) > 2 and int(digits) % 97 == 1
+
+
+def s10(digits: str) -> bool:
+    """The nine digits of a postal item's identifier (UPU S10): eight, then their check digit."""
+    if len(digits) != 9:
+        return False
+    rest = 11 - sum(int(d) * w for d, w in zip(digits, (8, 6, 4, 2, 3, 5, 9, 7), strict=False)) % 11
+    return int(digits[8]) == {10: 0, 11: 5}.get(rest, rest)
+
+
+CHECKS: Mapping[str, Callable[[str], bool]] = {"luhn": luhn, "mod97": mod97, "s10": s10}
+
+
+def _typed(value: Any, kind: str | None) -> Any:
+    """`value` when it is of the kind that a subtree declares; raises BadExpression."""
+    fits = {
+        "string": isinstance(value, str),
+        "number": isinstance(value, int | float) and not isinstance(value, bool),
+        "boolean": isinstance(value, bool),
+        "object": value is None or isinstance(value, dict | list),
+        None: True,
+    }
+    if not fits[kind]:
+        raise BadExpression(f"a {kind} is wanted where a {type(value).__name__} is given")
+    return value
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _shown(kind: str, value: Any) -> str:
+    """A value as Spoken carries it. Raises BadExpression when it cannot be said so."""
+    if kind == "digits":
+        return "".join(c for c in _text(value) if c.isalnum())[:64]
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise BadExpression(f"a {kind} cannot be said of {type(value).__name__}")
+    try:
+        number = int(float(value))
+    except (ValueError, OverflowError):
+        raise BadExpression(f"{str(value)[:40]!r} is no number to be said") from None
+    if abs(number) > LARGEST_SAID:
+        raise BadExpression(f"{number:.3g} is too large to be said")
+    return str(number)
+
+
+def _brief(data: Any) -> Any:
+    """What of a looked-up answer is shown in the pop: its first plain fields."""
+    if not isinstance(data, Mapping):
+        return data if isinstance(data, bool | int | float) else str(data)[:FACT_CHARS]
+    plain = {str(k): v for k, v in data.items() if isinstance(v, str | bool | int | float)}
+    return {k: v[:FACT_CHARS] if isinstance(v, str) else v for k, v in list(plain.items())[:FACTS_SHOWN]}
+
+
+I = Interpreter  # noqa: E741
+P = Phase
+ENTER: Mapping[type[Node], Callable[[Interpreter, Any, float], str | None]] = {
+    SayNode: I._enter_say,
+    MenuNode: I._enter_ask,
+    CollectNode: I._enter_ask,
+    LanguageNode: I._enter_ask,
+    HoursNode: I._enter_hours,
+    ConditionNode: I._enter_condition,
+    LookupNode: I._enter_lookup,
+    SetNode: I._enter_set,
+    QueueNode: I._enter_queue,
+    SubtreeNode: I._enter_subtree,
+    TransferNode: I._enter_transfer,
+    HangupNode: I._enter_hangup,
+}
+TABLE: Mapping[tuple[Phase, type], Callable[[Interpreter, Input, float], str | None]] = {
+    (P.SAYING, Key): I._key_while_saying,
+    (P.SAYING, SayEnded): I._said,
+    (P.PROMPTING, Key): I._key_while_prompting,
+    (P.PROMPTING, SayEnded): I._listen,
+    (P.LISTENING, Key): I._key,
+    (P.LISTENING, TimedOut): I._time_out,
+    (P.READING, Key): I._key_while_reading,
+    (P.READING, SayEnded): I._confirm,
+    (P.CONFIRMING, Key): I._key_while_confirming,
+    (P.CONFIRMING, TimedOut): I._reread,
+    (P.ASKING, Key): I._remember,
+    (P.ASKING, SayEnded): I._said_while_asking,
+    (P.ASKING, LookedUp): I._looked_up,
+    (P.CLOCKING, Key): I._remember,
+    (P.CLOCKING, HoursAnswered): I._clocked,
+    (P.WAITING, Key): I._key_while_waiting,
+    (P.WAITING, QueueTold): I._told_by_queue,
+    (P.ANNOUNCING, SayEnded): I._transfer,
+    (P.TRANSFERRING, TransferEnded): I._transferred,
+    (P.PARTING, SayEnded): I._parted,
+    **{(p, HungUp): I._gone for p in Phase if p is not P.DONE},
+}
+LATE = "comes late: what it answers has been left"
+IGNORED: Mapping[tuple[Phase, type], str] = {
+    **{(p, TimedOut): LATE for p in Phase if p not in (P.LISTENING, P.CONFIRMING)},
+    **{(p, SayEnded): LATE for p in (P.LISTENING, P.CONFIRMING, P.CLOCKING, P.TRANSFERRING)},
+    (P.WAITING, SayEnded): "the waiting branch is played by whoever runs the walk",
+    **{(p, LookedUp): LATE for p in Phase if p is not P.ASKING},
+    **{(p, HoursAnswered): LATE for p in Phase if p is not P.CLOCKING},
+    **{(p, QueueTold): LATE for p in Phase if p is not P.WAITING},
+    **{(p, TransferEnded): LATE for p in Phase if p is not P.TRANSFERRING},
+    **{(p, Key): "nothing more can be chosen" for p in (P.ANNOUNCING, P.TRANSFERRING, P.PARTING)},
+    **{(P.DONE, i): "the walk is over" for i in (Key, SayEnded, HungUp)},
+}
