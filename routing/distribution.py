@@ -214,13 +214,13 @@ class Distribution:
                 if item.state is State.WAITING and item.place != PARKED:
                     best = self._best_for(item)
                     if best is not None:
-                        self._offer(item, best, None)
+                        self._offer(item, best, self._heads(best))
                 continue
             found = self._heads(advisor)
             if found and found[0][:3] == (key, since_us, id):
                 best = self._best_for(item)
                 assert best is not None, "the asking advisor is one who could"
-                self._offer(item, best, None)
+                self._offer(item, best, found if best is advisor else self._heads(best))
                 found = self._heads(advisor)
             if found:
                 count += 1
@@ -240,10 +240,10 @@ class Distribution:
             for line in advisor.lines.get(channel, ()):
                 if line.live:
                     entry = line.heap[0]
-                    item = entry[3]
+                    item = entry[4]
                     if item.place != LINE or item.line is not line or item.inverse != entry[0]:
                         entry = line.head()
-                        item = entry[3]
+                        item = entry[4]
                     found.append((entry[0] - line.weight * now_us, entry[1], entry[2], item))
                 if line.shy:
                     for item in line.shy.values():
@@ -356,9 +356,10 @@ class Distribution:
                 candidates = tuple(Candidate(a.id, a.work, a.idle_us / 1e6, skill) for a, skill in ranked)
                 if item.related == advisor.id:
                     rule = "related"
-                    if all(c.advisor != advisor.id for c in candidates):
-                        own = Candidate(advisor.id, advisor.work, advisor.idle_us / 1e6, None)
-                        candidates = (own, *candidates[:4])
+                    own = Candidate(
+                        advisor.id, advisor.work, advisor.idle_us / 1e6, roster.skill(line, advisor)
+                    )
+                    candidates = (own, *[c for c in candidates if c.advisor != advisor.id][:4])
                 else:
                     rule = "only" if available == 1 else rules.prefer
         score = (weight * now_us - item.inverse) / UNIT

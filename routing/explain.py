@@ -107,7 +107,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "candidate": "  {place}. {advisor}: {work} in hand, idle for {idle}{skill}",
         "with_skill": ", skill {skill}",
         "rival": "  {place}. {interaction}: score {score}, waiting for {wait}",
-        "rivals": "{advisor} could have been given {lines} waiting interactions (the first of each line); the best were:",
+        "rivals": "{advisor} could have been given {lines} interactions (the first of each line); the best were:",
         "excluded": "Not chosen: {reasons}.",
         "nobody": "No advisor was left out.",
         "waiting": "It waits: {reasons}.",

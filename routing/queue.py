@@ -92,6 +92,9 @@ class Item:
         return (weight * now_us - self.inverse) / UNIT
 
 
+Entry = tuple[int, int, str, int, Item]  # inverse, since_us, id, a number that makes it unique, item
+
+
 class Line:
     """The waiting items of one queue on one channel with the same needs.
 
@@ -99,6 +102,7 @@ class Line:
     """
 
     __slots__ = (
+        "_pushes",
         "channel",
         "deficit",
         "heap",
@@ -117,7 +121,8 @@ class Line:
         self.channel = channel
         self.needs = needs
         self.weight = round(rules.ageing_per_minute * 1000)
-        self.heap: list[tuple[int, int, str, Item]] = []
+        self.heap: list[Entry] = []
+        self._pushes = 0
         self.live = 0  # items of the heap that still count
         self.shy: dict[str, Item] = {}  # waiting, but avoiding somebody: looked at one by one
         self.version = -1
@@ -128,7 +133,8 @@ class Line:
     def push(self, item: Item) -> None:
         item.place = LINE
         self.live += 1
-        heapq.heappush(self.heap, (item.inverse, item.since_us, item.id, item))
+        self._pushes += 1
+        heapq.heappush(self.heap, (item.inverse, item.since_us, item.id, self._pushes, item))
 
     def drop(self, item: Item) -> None:
         """The entry stays behind, to be thrown away when it comes to the top."""
@@ -138,22 +144,22 @@ class Line:
             self.heap = [e for e in self.heap if self._counts(e)]
             heapq.heapify(self.heap)
 
-    def _counts(self, entry: tuple[int, int, str, Item]) -> bool:
-        item = entry[3]
+    def _counts(self, entry: Entry) -> bool:
+        item = entry[4]
         return item.place == LINE and item.line is self and item.inverse == entry[0]
 
-    def head(self) -> tuple[int, int, str, Item]:
+    def head(self) -> Entry:
         """Only to be asked while `live`."""
         heap = self.heap
         while True:
             entry = heap[0]
-            item = entry[3]
+            item = entry[4]
             if item.place == LINE and item.line is self and item.inverse == entry[0]:
                 return entry
             heapq.heappop(heap)
 
     def items(self) -> list[Item]:
-        return [e[3] for e in self.heap if self._counts(e)] + list(self.shy.values())
+        return [e[4] for e in self.heap if self._counts(e)] + list(self.shy.values())
 
 
 class Group:
