@@ -420,7 +420,7 @@ class Calls:
         fork.branch = "z9hG4bK" + self._new_id()
         fork.provisional = False
         flow = dialog.flow
-        via = self._via(flow, fork.branch)
+        via = self.via(flow, fork.branch)
         lines = [
             via,
             "Max-Forwards: 70",
@@ -584,7 +584,7 @@ class Calls:
             return
         fork.final = 487
         lines = (
-            self._via(dialog.flow, fork.branch),
+            self.via(dialog.flow, fork.branch),
             "Max-Forwards: 70",
             f"From: {dialog.local}",
             f"To: {dialog.remote}",
@@ -841,7 +841,7 @@ class Calls:
         body: bytes = b"",
     ) -> bytes:
         lines = [
-            self._via(dialog.flow, branch or "z9hG4bK" + self._new_id()),
+            self.via(dialog.flow, branch or "z9hG4bK" + self._new_id()),
             "Max-Forwards: 70",
             f"From: {dialog.local}",
             f"To: {dialog.remote}",
@@ -854,7 +854,7 @@ class Calls:
         lines += headers
         return request_bytes(f"{method} {dialog.target} SIP/2.0", lines, body)
 
-    def _via(self, flow: Flow, branch: str) -> str:
+    def via(self, flow: Flow, branch: str) -> str:
         settings = self._settings
         return f"Via: SIP/2.0/{flow.transport.upper()} {_host(settings.host)}:{settings.port};branch={branch};rport"
 

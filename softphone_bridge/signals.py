@@ -158,6 +158,22 @@ class Ended:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """We are registered at somebody's registrar under this name of ours; `expires_s` 0: no longer, as asked."""
+
+    name: str
+    expires_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentFailed:
+    """A registrar refused us (408: it did not answer); tried again later unless we were leaving."""
+
+    name: str
+    status: int
+
+
 StackEvent = (
     Invited
     | Ringing
@@ -168,6 +184,8 @@ StackEvent = (
     | ReofferRefused
     | InfoDigit
     | Ended
+    | Enrolled
+    | EnrolmentFailed
     | PhoneRegistered
     | PhoneGone
     | GuessingNoticed

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from softphone_bridge.call import ALLOW, Calls, Leg
 from softphone_bridge.digest import Guard, Verdict, parse_credentials
+from softphone_bridge.enrolment import Enrolment
 from softphone_bridge.events import GuessingNoticed, PhoneGone, PhoneRegistered, Source
 from softphone_bridge.limits import Buckets, Guessing, Valve
 from softphone_bridge.message import Message, RemoteError, response_bytes
@@ -24,6 +25,8 @@ from softphone_bridge.signals import (
     Answered,
     Credentials,
     Ended,
+    Enrolled,
+    EnrolmentFailed,
     Flow,
     InfoDigit,
     Invited,
@@ -52,6 +55,8 @@ __all__ = [
     "Answered",
     "Credentials",
     "Ended",
+    "Enrolled",
+    "EnrolmentFailed",
     "Flow",
     "GuessingNoticed",
     "InfoDigit",
@@ -97,6 +102,7 @@ class Stack:
         self.settings = settings
         self.stopping = False  # True: new INVITEs get 503
         self.counters: dict[str, int] = {}
+        self._new_id = new_id
         self._new_leg = new_leg or new_id
         self._accounts = accounts
         self._knows = knows
@@ -121,6 +127,7 @@ class Stack:
         self._server = f"Server: {settings.agent}"
         self._trunks: list[tuple[_NETWORKS, str]] = []
         self._trunk_of: dict[str, str | None] = {}
+        self._enrolments: dict[str, Enrolment] = {}
         self._seen: tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]] = (set(), set())
         self._seen_until = 0.0
         self._names = {settings.host.lower(), settings.realm.lower(), *(d.lower() for d in settings.domains)}
@@ -197,6 +204,10 @@ class Stack:
         """Drop every contact of an account (its password changed, its advisor is gone)."""
         self._registrar.forget(account)
 
+    def legs(self) -> tuple[str, ...]:
+        """The legs that are not over."""
+        return tuple(self._calls.legs)
+
     def sizes(self) -> dict[str, int]:
         """How much is held, for gauges and for tests of bounded memory."""
         return {
@@ -267,6 +278,42 @@ class Stack:
 
     def refuse_reoffer(self, leg: str, status: int = 488, *, now: float) -> None:
         self._calls.refuse_reoffer(leg, status, now)
+
+    def enrol(
+        self,
+        name: str,
+        registrar: Flow,
+        *,
+        domain: str,
+        credentials: Credentials,
+        expires_s: int = 300,
+        now: float,
+    ) -> None:
+        """Register us at `registrar` and stay registered; Enrolled or EnrolmentFailed follow."""
+        host, port = self.settings.host, self.settings.port
+        tail = "" if registrar.transport == "udp" else f";transport={registrar.transport}"
+        enrolment = Enrolment(
+            name,
+            registrar=registrar,
+            domain=domain,
+            credentials=credentials,
+            contact=f"<sip:{credentials.user}@{host}:{port}{tail}>",
+            agent=self.settings.agent,
+            via=self._calls.via,
+            new_id=self._new_id,
+            transactions=self._transactions,
+            wheel=self._wheel,
+            events=self._events,
+            expires_s=expires_s,
+        )
+        self._enrolments[name] = enrolment
+        enrolment.start(now)
+
+    def leave(self, name: str, *, now: float) -> None:
+        """Give an enrolment back; Enrolled with 0 seconds follows."""
+        enrolment = self._enrolments.pop(name, None)
+        if enrolment is not None:
+            enrolment.leave(now)
 
     # ------------------------------------------------------------------ responses
 

@@ -372,6 +372,23 @@ class Endpoint:
         )
         self._settle()
 
+    def enrol(
+        self, name: str, registrar: Flow, *, domain: str, credentials: Credentials, expires_s: int = 300
+    ) -> None:
+        self.stack.enrol(
+            name,
+            registrar,
+            domain=domain,
+            credentials=credentials,
+            expires_s=expires_s,
+            now=time.monotonic(),
+        )
+        self._settle()
+
+    def leave(self, name: str) -> None:
+        self.stack.leave(name, now=time.monotonic())
+        self._settle()
+
     def ring(self, leg: str) -> None:
         self.stack.ring(leg, now=time.monotonic())
         self._settle()
