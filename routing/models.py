@@ -343,29 +343,34 @@ class T(StrEnum):
     CASE_CHANGED = "case.changed"  # state?, subject (bool: it was changed), by
     CASE_REOPENED = "case.reopened"  # by: "interaction" | login
     NOTE_ADDED = "note.added"  # note, by
-    INTERACTION_OPENED = "interaction.opened"  # channel, direction, call, dialled, trunk, attestation, address (id), matches
-    CONTACT_CHOSEN = "contact.chosen"  # contact (was in data.from), by
+    INTERACTION_OPENED = (
+        "interaction.opened"  # channel, direction, call, dialled, trunk, attestation, address (id), matches
+    )
+    CONTACT_CHOSEN = "contact.chosen"  # contact (was in data.from), by, case_too
     CASE_CHOSEN = "case.chosen"  # case (was in data.from), by
     TREE_ENTERED = "tree.entered"  # tree, version
-    NODE_LEFT = "node.left"  # node, exit, seconds (keys in the side table)
+    NODE_LEFT = "node.left"  # tree, version, node, exit, seconds (keys in the side table)
     FACTS_LEARNED = "facts.learned"  # names (values in the side table), language
-    ENQUEUED = "interaction.enqueued"  # queue, priority, since, needs, language
-    OFFERED = "offer.made"  # offer, epoch, deadline (unix s), why
-    OFFER_ENDED = "offer.ended"  # offer, how: accepted | refused | expired | cancelled, reason
+    ENQUEUED = "interaction.enqueued"  # queue, priority, since (unix s), needs, language, overflow_from (queue or None)
+    OFFERED = "offer.made"  # offer, queue, epoch, deadline (unix s), why
+    OFFER_ENDED = "offer.ended"  # offer, how: accepted | refused | missed | expired | cancelled, reason
     POP_SHOWN = "pop.shown"  # offer, after_ms, missed
     ACCEPTED = "interaction.accepted"  # offer, epoch
-    ASSIGNED = "interaction.assigned"  # direct: click-to-call
+    ASSIGNED = "interaction.assigned"  # epoch; direct: click-to-call
     CONNECTED = "interaction.connected"  # outgoing call answered
     HELD = "interaction.held"
     RESUMED = "interaction.resumed"
-    TALK_ENDED = "interaction.talk_ended"  # by
+    TALK_ENDED = "interaction.talk_ended"  # by, until (unix s: end of the wrap-up)
     REQUEUED = "interaction.requeued"  # reason
     PRIORITY_CHANGED = "interaction.priority"  # priority, by
     WRAPUP_EXTENDED = "wrapup.extended"  # until (unix s)
+    WRAPUP_CODED = "wrapup.coded"  # code, by: chosen after the timer had ended the wrap-up
     ENDED = "interaction.ended"  # outcome, code, by
     ABANDONED = "interaction.abandoned"  # waited_s, in: qualifying | waiting | offered
     INTERRUPTED = "interaction.interrupted"  # reason
-    LEFT_QUEUE = "interaction.left_queue"  # queue, how: key | closing | overflow
+    LEFT_QUEUE = (
+        "interaction.left_queue"  # queue, how: key | closing, rule (what the queue says about closing)
+    )
     RECORDING_STORED = "recording.stored"  # recording, duration_ms, bytes, complete (path in the side table)
     PRESENCE_CHANGED = "advisor.presence"  # presence, reason, by: advisor | missed | shift
     REACH_CHANGED = "advisor.reach"  # channel, reachable

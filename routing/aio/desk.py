@@ -1,47 +1,715 @@
-"""The desk: the one task that decides, stores and publishes."""
+"""The desk: the one task that decides, stores and publishes.
+
+One turn: take what has been submitted, load what it needs, decide it in memory (`routing.book`), store rows, side
+tables, log and
+keys in one transaction, and only then publish and answer. While one group is being stored the next one gathers. The
+connection that stores is the one that holds the election's lock, so a desk that lost its lock cannot store.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from types import TracebackType
+from typing import Any
 from uuid import UUID
 
-from routing.models import Clock, Event, Ids, Outcome, Submission
+import asyncpg
+import structlog
+
+from routing.aio.clock import id_ms
+from routing.aio.crash import crash_point
+from routing.aio.postgres import connect, load_sql
+from routing.book import Batch, Book, Done, Loaded, Wants
+from routing.distribution import Board
+from routing.models import Clock, Event, Ids, Outcome, Submission, T
+from routing.projection import (
+    TABLES,
+    AddressRow,
+    AdvisorRow,
+    CaseRow,
+    ContactRow,
+    InteractionRow,
+    MergeRow,
+    OfferRow,
+    ReachRow,
+    Row,
+    key_of,
+)
 from routing.site import Site
+from routing.store import Unavailable
+
+GROUP_MAX = 256  # submissions in one transaction
+HELD_MAX = 10_000  # submissions that may wait while the database is away
+SLOW_COMMIT_S = 1.0  # beyond this the desk calls itself unhealthy
+RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
+ELECTION_POLL_S = 0.1
+FINAL_KEPT = 2_000  # interactions that are over and can still be asked for in memory
+KEY_MARGIN_MS = 10_000  # a key made this much after our election cannot have been stored by a former desk
 
 Subscriber = Callable[[Event], None]
+log = structlog.get_logger(__name__)
+
+
+class Stale(Exception):
+    """The database has moved without us: what was decided in memory must be thrown away and decided again."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """Something to be decided, and who waits for the answer."""
+
+    told: Submission | None
+    answer: asyncio.Future[Outcome]
+    site: tuple[Site, int, str] | None = None
+
+
+TRANSIENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether trying again later can help (asyncpg's DataError is an InterfaceError, yet ours)."""
+    return isinstance(error, TRANSIENT) and not isinstance(error, ValueError)
+
+
+_COLUMNS = {table: tuple(field.name for field in fields(table)) for table in TABLES}
+_VALUES = {table: attrgetter(*names) for table, names in _COLUMNS.items()}
+_JSON = {
+    table: tuple(n for n, field in enumerate(fields(table)) if str(field.type).startswith("list"))
+    for table in TABLES
+}
+_SIDES = {
+    "contact_made": (),
+    "contact_data": ("name", "sort_name", "company", "language", "vip"),
+    "address_data": ("contact", "kind", "value", "raw"),
+    "case_data": ("subject",),
+    "interaction_data": ("received", "name"),
+    "facts": ("facts",),
+    "path_data": ("keys",),
+    "note_data": ("text",),
+    "recording_data": ("path",),
+}
+_EVENT_COLUMNS = (
+    "organisation_id",
+    "seq",
+    "id",
+    "at",
+    "type",
+    "interaction",
+    "case_id",
+    "contact",
+    "advisor",
+    "data",
+)
+
+
+def row_of(table: type[Row], record: Any) -> Row:
+    """A row from its record, whatever the order of its columns."""
+    return table(*[record[name] for name in _COLUMNS[table]])
+
+
+def event_of(organisation: UUID, record: Any) -> Event:
+    return Event(
+        seq=record["seq"],
+        id=record["id"],
+        at=record["at"],
+        organisation=organisation,
+        type=T(record["type"]),
+        interaction=record["interaction"],
+        case=record["case_id"],
+        contact=record["contact"],
+        advisor=record["advisor"],
+        data=record["data"],
+    )
+
+
+def _columns(table: type[Row], rows: Iterable[Row]) -> list[list[Any]]:
+    """Rows as one list for each column; lists inside become JSON text (an array would take them for its dimensions)."""
+    columns = [list(column) for column in zip(*map(_VALUES[table], rows), strict=True)]
+    for n in _JSON[table]:
+        columns[n] = [json.dumps(value) for value in columns[n]]
+    return columns
 
 
 class Desk:
     """`async with Desk(dsn, organisation, site, clock, ids) as desk`: decides for one organisation, once elected."""
 
-    def __init__(self, dsn: str, organisation: UUID, site: Site, clock: Clock, ids: Ids) -> None:
-        raise NotImplementedError
+    def __init__(
+        self,
+        dsn: str,
+        organisation: UUID,
+        site: Site,
+        clock: Clock,
+        ids: Ids,
+        *,
+        command_timeout_s: float = 60.0,
+    ) -> None:
+        self.organisation = organisation
+        self.site = site
+        self.commits = 0
+        self.reloads = 0
+        self._dsn = dsn
+        self._clock = clock
+        self._ids = ids
+        self._command_timeout_s = command_timeout_s
+        self._sql = load_sql("desk.sql")
+        self._book: Book | None = None
+        self._connection: asyncpg.Connection | None = None
+        self._inbox: deque[_Work] = deque()
+        self._work: list[_Work] = []  # of the turn that is going on
+        self._pending: Batch | None = None  # decided, not known to be stored
+        self._singly = 0  # so many submissions are decided one by one, to find the one that fails
+        self._wake = asyncio.Event()
+        self._ready: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._busy_since: float | None = None
+        self._elected_ms = 0
+        self._subscribers: list[Subscriber] = []
+        self._mine: set[UUID] = set()
+        self._interactions: dict[UUID, InteractionRow] = {}
+        self._over: deque[UUID] = deque()
+        self._offers: dict[UUID, OfferRow] = {}
+        self._ended_offers: deque[UUID] = deque()
+        self._advisors: dict[str, AdvisorRow] = {}
+        self._reach: dict[tuple[str, str], bool] = {}
+        self._seq = 0
 
     async def __aenter__(self) -> Desk:
-        """Starts the task; returns once it has been elected and has restored what was going on."""
-        raise NotImplementedError
+        """Starts the task; returns once it has been elected and has restored what was going on. Raises Unavailable."""
+        self._ready = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(), name=f"desk {self.site.organisation}")
+        try:
+            await self._ready
+        except BaseException:
+            await self._end()
+            raise
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        """Stores what was submitted (at most five seconds), then lets go of the election."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._task), 5.0)
+        await self._end()
+
+    async def _end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        await self._drop_connection()
+        for work in (*self._work, *self._inbox):
+            if not work.answer.done():
+                work.answer.set_result(Outcome(refused="stopping"))
+        self._work, self._inbox = [], deque()
+
+    # ---- what edges call ---------------------------------------------------------------------------------------------
 
     @property
     def healthy(self) -> bool:
-        """Elected, and the last commit was answered within a second."""
-        raise NotImplementedError
+        """Elected, connected, and no commit has waited longer than a second."""
+        slow = self._busy_since is not None and self._loop_time() - self._busy_since > SLOW_COMMIT_S
+        return self._book is not None and self._connection is not None and not slow and self._task is not None
+
+    @property
+    def seq(self) -> int:
+        """Of the last published event."""
+        return self._seq
+
+    @property
+    def held(self) -> int:
+        """Submissions that wait to be decided."""
+        return len(self._inbox) + len(self._work)
 
     async def submit(self, submission: Submission) -> Outcome:
-        """Returns once it is durable (or refused). A repeated key gets the first one's outcome."""
-        raise NotImplementedError
+        """Returns once it is durable, or refused. A repeated key gets the first one's outcome.
+
+        Words of refusal by the desk itself: `overloaded`, `stopping`, `failed` (our mistake, in the log).
+        """
+        if self._stopping:
+            return Outcome(refused="stopping")
+        if len(self._inbox) >= HELD_MAX:
+            return Outcome(refused="overloaded")
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._inbox.append(_Work(submission, answer))
+        self._wake.set()
+        return await answer
 
     def subscribe(self, hear: Subscriber) -> Callable[[], None]:
         """Hear every event in commit order, called on the loop; returns what ends it."""
-        raise NotImplementedError
+        self._subscribers.append(hear)
 
-    def site_changed(self, site: Site, version: int, by: str) -> None:
-        """New rules for those who wait now; publishes SITE_APPLIED."""
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._subscribers.remove(hear)
+
+        return end
+
+    def site_changed(self, site: Site, version: int, by: str = "") -> asyncio.Future[Outcome]:
+        """New rules, for those who wait now too. The future is done once SITE_APPLIED is published."""
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._inbox.append(_Work(None, answer, (site, version, by)))
+        self._wake.set()
+        return answer
+
+    def nudge(self) -> None:
+        """Look at the clock again: it has been shifted (tests, demo)."""
+        self._wake.set()
+
+    # Committed rows, in memory. `interaction` also knows the last ones that are over.
+
+    def interaction(self, interaction: UUID) -> InteractionRow | None:
+        return self._interactions.get(interaction)
+
+    def interactions(self) -> list[InteractionRow]:
+        """Those that live now."""
+        return [row for row in self._interactions.values() if row.ended_at is None]
+
+    def offer(self, offer: UUID) -> OfferRow | None:
+        return self._offers.get(offer)
+
+    def offers(self) -> list[OfferRow]:
+        """Those that are open now."""
+        return [row for row in self._offers.values() if row.how is None]
+
+    def advisor(self, advisor: str) -> AdvisorRow | None:
+        """None: has never set a presence, so is offline."""
+        return self._advisors.get(advisor)
+
+    def reachable(self, advisor: str, channel: str) -> bool:
+        return self._reach.get((advisor, channel), False)
 
     def place(self, interaction: UUID) -> int | None:
-        """True service rank among those who wait in its queue, from 1; None when it does not wait."""
-        raise NotImplementedError
+        """True service rank among all who wait for the same people, from 1; None when it does not wait."""
+        assert self._book is not None
+        return self._book.distribution.place(str(interaction)) or None
+
+    def why_not(self, interaction: UUID) -> dict[str, int]:
+        """Advisors by the first reason why they do not have this waiting interaction now."""
+        assert self._book is not None
+        return dict(self._book.distribution.why_not(str(interaction)))
+
+    def board(self) -> Board:
+        assert self._book is not None
+        return self._book.distribution.board(self._clock.unix())
+
+    def advisor_state(self, advisor: str) -> str | None:
+        """ready | busy | wrapup | pause | offline, as the distribution counts."""
+        assert self._book is not None
+        return self._book.distribution.advisor_state(advisor)
+
+    # ---- the task ----------------------------------------------------------------------------------------------------
+
+    def _loop_time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _run(self) -> None:
+        delay_s = RETRY_MIN_S
+        while True:
+            try:
+                if self._connection is None:
+                    self._busy_since = self._busy_since or self._loop_time()
+                    await self._elect()
+                if self._book is None:
+                    await self._restore()
+                if self._pending is None:
+                    self._busy_since = None
+                    if not await self._gather():
+                        return
+                    self._busy_since = self._loop_time()
+                    await self._decide()
+                await self._store()
+                delay_s = RETRY_MIN_S
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                if not await self._failed(error):
+                    return
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
+
+    async def _failed(self, error: Exception) -> bool:
+        """Put things so that the next turn can try again; False when there is no point."""
+        assert self._ready is not None
+        if _passing(error):
+            log.warning(
+                "the database does not answer; holding what was submitted", error=repr(error), held=self.held
+            )
+            await self._drop_connection()
+            if not self._ready.done():
+                self._ready.set_exception(Unavailable(str(error) or type(error).__name__))
+                return False
+            return True
+        log.error("the desk throws its memory away and reads it again", error=repr(error), exc_info=error)
+        if not self._ready.done() and not isinstance(error, Stale):
+            self._ready.set_exception(error)
+            return False
+        self._book, self._pending = None, None
+        self.reloads += 1
+        work, self._work = self._work, []
+        if len(work) == 1 and not isinstance(error, Stale):
+            if not work[0].answer.done():
+                work[0].answer.set_result(Outcome(refused="failed"))
+            self._singly = max(0, self._singly - 1)
+        else:
+            self._inbox.extendleft(reversed(work))
+            self._singly = max(self._singly, len(work))
+        return True
+
+    async def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _elect(self) -> None:
+        """Connect and wait for the organisation's lock; then see whether what we hold in memory still stands."""
+        connection = await connect(
+            self._dsn,
+            timeout=10,
+            command_timeout=self._command_timeout_s,
+            server_settings={"application_name": "monofil desk", "synchronous_commit": "on"},
+        )
+        self._connection = connection
+        lock = int.from_bytes(self.organisation.bytes[-8:], "big", signed=True)
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1::bigint)", lock):  # noqa: ASYNC110
+            await asyncio.sleep(ELECTION_POLL_S)  # the other desk is another process
+        crash_point("desk.elected")
+        self._elected_ms = int(self._clock.unix() * 1000)
+        if self._book is None:
+            return
+        stored = await connection.fetchval(self._sql["last_seq"], self.organisation)
+        if self._pending is not None and await self._was_stored(self._pending):
+            batch, self._pending = self._pending, None
+            await self._publish(batch)
+        elif stored != self._book.last_seq - (len(self._pending.events) if self._pending is not None else 0):
+            raise Stale
+
+    async def _was_stored(self, batch: Batch) -> bool:
+        """What became of a commit whose answer was lost."""
+        assert self._connection is not None
+        if batch.events:
+            last = batch.events[-1]
+            there = await self._connection.fetchval(self._sql["event_at"], self.organisation, last.seq)
+            return bool(there == last.id)
+        keys = [batch.done[0].key]
+        return bool(await self._connection.fetch(self._sql["submissions"], self.organisation, keys))
+
+    async def _restore(self) -> None:
+        """Read what was going on, and settle what a former process left unfinished."""
+        assert self._ready is not None
+        first = not self._ready.done()
+        book = Book(self.organisation, self.site, self._ids)
+        book.restore(await self._alive(), self._clock.now(), mine=frozenset(self._mine), first=first)
+        self._book = book
+        self._interactions = {row.id: row for row in book.rows.all(InteractionRow)}
+        self._offers = {row.id: row for row in book.rows.all(OfferRow)}
+        self._advisors = {row.advisor: row for row in book.rows.all(AdvisorRow)}
+        self._reach = {(row.advisor, row.channel): row.reachable for row in book.rows.all(ReachRow)}
+        self._seq = book.last_seq
+        self._over.clear()
+        self._ended_offers.clear()
+        self._pending = book.take()
+        crash_point("desk.restored")
+        if self._pending:
+            await self._store()
+        self._pending = None
+        if first:
+            self._ready.set_result(None)
+
+    async def _gather(self) -> bool:
+        """Wait for something to do; False when asked to stop and nothing is left."""
+        assert self._book is not None
+        if self._book.forgetful:
+            self._book.forget()
+        while not self._inbox:
+            if self._stopping:
+                return False
+            due = self._book.deadline()
+            wait_s = None if due is None else due - self._clock.unix()
+            if wait_s is not None and wait_s <= 0:
+                break
+            self._wake.clear()
+            timer = None if wait_s is None else asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        most = 1 if self._singly else GROUP_MAX
+        while self._inbox and len(self._work) < most:
+            self._work.append(self._inbox.popleft())
+        if self._singly:
+            self._singly -= 1
+        return True
+
+    async def _decide(self) -> None:
+        """Load, then decide without waiting."""
+        assert self._book is not None
+        told = [work.told for work in self._work if work.told is not None]
+        wants = self._book.wants(told, sure_new=self._sure_new)
+        if wants:
+            self._book.load(await self._load(wants), wants)
+        crash_point("desk.loaded")
+        now = self._clock.now()
+        for work in self._work:
+            if work.told is not None:
+                self._book.handle(work.told, now)
+            elif work.site is not None:
+                self.site, version, by = work.site
+                self._book.set_site(self.site, now, version=version, by=by)
+        due = self._book.deadline()
+        if due is not None and due <= now.timestamp():
+            self._book.tick(now)
+        self._pending = self._book.take()
+        crash_point("desk.decided")
+
+    def _sure_new(self, key: UUID) -> bool:
+        made = id_ms(key)
+        return made is not None and made > self._elected_ms + KEY_MARGIN_MS
+
+    # ---- storing -----------------------------------------------------------------------------------------------------
+
+    async def _store(self) -> None:
+        batch = self._pending
+        assert batch is not None
+        if batch:
+            await self._commit(batch)
+            self.commits += 1
+            crash_point("desk.after_commit")
+        self._pending = None
+        await self._publish(batch)
+        crash_point("desk.published")
+
+    async def _commit(self, batch: Batch) -> None:
+        connection, sql, own = self._connection, self._sql, self.organisation
+        assert connection is not None
+        async with connection.transaction():
+            crash_point("desk.begun")
+            for table in TABLES:
+                rows = batch.dirty.get(table)
+                if not rows:
+                    continue
+                if table is InteractionRow:
+                    await self._commit_interactions(batch)
+                else:
+                    await connection.execute(sql[f"put_{table.TABLE}"], own, *_columns(table, rows.values()))
+            crash_point("desk.rows_written")
+            for name, names in _SIDES.items():
+                side = batch.sides.get(name)
+                if not side:
+                    continue
+                keys = list(zip(*side, strict=True)) if isinstance(next(iter(side)), tuple) else [list(side)]
+                values = [[row.get(column) for row in side.values()] for column in names]
+                await connection.execute(sql[f"side_{name}"], own, *keys, *values)
+            crash_point("desk.sides_written")
+            if batch.events:
+                await connection.copy_records_to_table(
+                    "event",
+                    columns=_EVENT_COLUMNS,
+                    records=[
+                        (
+                            own,
+                            it.seq,
+                            it.id,
+                            it.at,
+                            it.type,
+                            it.interaction,
+                            it.case,
+                            it.contact,
+                            it.advisor,
+                            it.data,
+                        )
+                        for it in batch.events
+                    ],
+                )
+            crash_point("desk.log_written")
+            if batch.done:
+                await connection.copy_records_to_table(
+                    "submission",
+                    columns=("organisation_id", "key", "at", "first_seq", "last_seq", "refused"),
+                    records=[
+                        (own, it.key, it.at, it.first_seq, it.last_seq, it.refused) for it in batch.done
+                    ],
+                )
+            crash_point("desk.keys_written")
+
+    async def _commit_interactions(self, batch: Batch) -> None:
+        connection, sql, own = self._connection, self._sql, self.organisation
+        assert connection is not None
+        rows = batch.dirty[InteractionRow]
+        new = [row for id_, row in rows.items() if batch.was[id_] < 0]
+        if new:
+            await connection.execute(sql["put_interaction"], own, *_columns(InteractionRow, new))
+        old = [row for id_, row in rows.items() if batch.was[id_] >= 0]
+        if old:
+            was = [batch.was[key_of(row)] for row in old]
+            back = await connection.fetch(sql["set_interaction"], own, *_columns(InteractionRow, old), was)
+            if len(back) != len(old):
+                raise Stale
+
+    async def _publish(self, batch: Batch) -> None:
+        """Show and tell what is durable, then answer."""
+        self._show(batch)
+        for event in batch.events:
+            for hear in tuple(self._subscribers):
+                try:
+                    hear(event)
+                except Exception as error:
+                    log.error(
+                        "a hearer of the desk failed", type=event.type, error=repr(error), exc_info=error
+                    )
+        first = batch.events[0].seq if batch.events else 0
+        work, self._work = self._work, []
+        for n, each in enumerate(work):
+            if each.answer.done():
+                continue
+            if each.told is None:
+                each.answer.set_result(Outcome(tuple(batch.events)))
+                continue
+            assert self._book is not None
+            done = self._book.known(each.told.key)
+            assert done is not None
+            try:
+                events = await self._events_of(done, batch, first)
+            except BaseException:
+                self._inbox.extendleft(
+                    reversed(work[n:])
+                )  # a repeated key: asked again when the database is back
+                raise
+            each.answer.set_result(Outcome(events, done.refused))
+
+    async def _events_of(self, done: Done, batch: Batch, first: int) -> tuple[Event, ...]:
+        if done.last_seq < done.first_seq:
+            return ()
+        if first and done.first_seq >= first:
+            return tuple(batch.events[done.first_seq - first : done.last_seq - first + 1])
+        assert self._connection is not None
+        found = await self._connection.fetch(
+            self._sql["events_between"], self.organisation, done.first_seq, done.last_seq
+        )
+        return tuple(event_of(self.organisation, record) for record in found)
+
+    def _show(self, batch: Batch) -> None:
+        for row in batch.dirty.get(InteractionRow, {}).values():
+            assert isinstance(row, InteractionRow)
+            self._interactions[row.id] = row
+            if row.ended_at is None:
+                continue
+            self._mine.discard(row.id)
+            self._over.append(row.id)
+            if len(self._over) > FINAL_KEPT:
+                self._interactions.pop(self._over.popleft(), None)
+        for offer in batch.dirty.get(OfferRow, {}).values():
+            assert isinstance(offer, OfferRow)
+            self._offers[offer.id] = offer
+            if offer.how is not None:
+                self._ended_offers.append(offer.id)
+                if len(self._ended_offers) > FINAL_KEPT:
+                    self._offers.pop(self._ended_offers.popleft(), None)
+        for advisor in batch.dirty.get(AdvisorRow, {}).values():
+            assert isinstance(advisor, AdvisorRow)
+            self._advisors[advisor.advisor] = advisor
+        for reach in batch.dirty.get(ReachRow, {}).values():
+            assert isinstance(reach, ReachRow)
+            self._reach[reach.advisor, reach.channel] = reach.reachable
+        for event in batch.events:
+            if event.type is T.INTERACTION_OPENED and event.interaction is not None:
+                self._mine.add(event.interaction)
+        if batch.events:
+            self._seq = batch.events[-1].seq
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    async def _rows(self, table: type[Row], statement: str, *arguments: Any) -> list[Any]:
+        assert self._connection is not None
+        found = await self._connection.fetch(self._sql[statement], self.organisation, *arguments)
+        return [row_of(table, record) for record in found]
+
+    async def _alive(self) -> Loaded:
+        """Every live interaction with all that deciding about it needs, the advisors, and where the numbers stand."""
+        assert self._connection is not None
+        loaded = Loaded()
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            loaded.last_seq = await self._connection.fetchval(self._sql["last_seq"], self.organisation)
+            loaded.last_case = await self._connection.fetchval(self._sql["last_case"], self.organisation)
+            interactions = await self._rows(InteractionRow, "live_interactions")
+            loaded.rows += interactions
+            await self._around(loaded, interactions)
+            loaded.rows += await self._rows(AdvisorRow, "advisors")
+            loaded.rows += await self._rows(ReachRow, "reaches")
+        return loaded
+
+    async def _around(self, loaded: Loaded, interactions: list[InteractionRow]) -> None:
+        """The cases, contacts and offers of interactions."""
+        cases = await self._rows(CaseRow, "cases_by_id", list({row.case_id for row in interactions}))
+        contacts = {row.contact for row in interactions} | {row.contact for row in cases}
+        loaded.rows += cases
+        loaded.rows += await self._rows(ContactRow, "contact_families", list(contacts))
+        offers = [row.offer for row in interactions if row.offer is not None]
+        loaded.rows += await self._rows(OfferRow, "offers_by_id", offers)
+
+    async def _load(self, wants: Wants) -> Loaded:
+        assert self._connection is not None
+        loaded, own = Loaded(), self.organisation
+        if wants.keys:
+            for record in await self._connection.fetch(self._sql["submissions"], own, list(wants.keys)):
+                loaded.done[record["key"]] = Done(*record)
+        interactions: list[InteractionRow] = []
+        if wants.interactions:
+            interactions += await self._rows(InteractionRow, "interactions_by_id", list(wants.interactions))
+        if wants.calls:
+            interactions += await self._rows(InteractionRow, "interactions_by_call", list(wants.calls))
+        if wants.offers:
+            offers = await self._rows(OfferRow, "offers_by_id", list(wants.offers))
+            loaded.rows += offers
+            interactions += await self._rows(
+                InteractionRow, "interactions_by_id", list({row.interaction for row in offers})
+            )
+        if interactions:
+            loaded.rows += interactions
+            await self._around(loaded, interactions)
+        contacts = set(wants.contacts)
+        if wants.cases:
+            cases = await self._rows(CaseRow, "cases_by_id", list(wants.cases))
+            loaded.rows += cases
+            contacts |= {row.contact for row in cases}
+        if wants.merges:
+            merges = await self._rows(MergeRow, "merges_by_id", list(wants.merges))
+            loaded.rows += merges
+            contacts |= {row.contact for row in merges}
+        if wants.addresses:
+            kinds, values = zip(*wants.addresses, strict=True)
+            for record in await self._connection.fetch(self._sql["address_owners"], own, kinds, values):
+                owners = loaded.owners.setdefault((record["kind"], record["value"]), {})
+                owners[record["contact"]] = record["address"]
+                contacts.add(record["contact"])
+        if contacts:
+            families = await self._rows(ContactRow, "contact_families", list(contacts))
+            loaded.rows += families
+            loaded.whole |= {row.id for row in families}
+            members = [row.id for row in families]
+            loaded.rows += await self._rows(CaseRow, "cases_of_contacts", members)
+            loaded.rows += await self._rows(AddressRow, "addresses_of_contacts", members)
+            loaded.rows += await self._rows(MergeRow, "merges_of_contacts", members)
+        return loaded

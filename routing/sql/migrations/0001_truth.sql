@@ -102,6 +102,7 @@ CREATE TABLE case_file (
     closed_at       timestamptz,
     interactions    integer NOT NULL CHECK (interactions >= 0),
     notes           integer NOT NULL,
+    advisor         text,               -- the last who spoke in it (Q5)
     PRIMARY KEY (organisation_id, id),
     UNIQUE (organisation_id, number),
     FOREIGN KEY (organisation_id, contact) REFERENCES contact (organisation_id, id),
@@ -180,7 +181,6 @@ CREATE TABLE offer (
     ended_at        timestamptz,
     shown_ms        integer,
     shown_missed    boolean,
-    why             jsonb NOT NULL,
     PRIMARY KEY (organisation_id, id),
     FOREIGN KEY (organisation_id, interaction) REFERENCES interaction (organisation_id, id) DEFERRABLE INITIALLY DEFERRED,
     CHECK ((how IS NULL) = (ended_at IS NULL))

@@ -1,0 +1,26 @@
+"""The places where a test may kill the process: every one has its name here (`CRASH_AT=name[:n]`, the n-th pass)."""
+
+from __future__ import annotations
+
+NAMES = (
+    "desk.elected",
+    "desk.restored",
+    "desk.loaded",
+    "desk.decided",
+    "desk.begun",
+    "desk.rows_written",
+    "desk.sides_written",
+    "desk.log_written",
+    "desk.keys_written",
+    "desk.after_commit",
+    "desk.published",
+)
+"""In the order of one turn of the desk: between each two of its awaits."""
+
+
+def planned(text: str) -> tuple[str, int]:
+    """(name, pass) of a plan such as `desk.after_commit:3`. ValueError for a name that is not listed."""
+    name, _, count = text.partition(":")
+    if name not in NAMES:
+        raise ValueError(f"no crash point is called {name!r}: {', '.join(NAMES)}")
+    return name, int(count or 1)

@@ -1,0 +1,108 @@
+"""Who is it: addresses in one form, the persons they may mean, and merges that are links.
+
+A contact is never rewritten by a merge: a link says that it is one with another, and taking the link away
+restores both exactly (F2). A person is the root of a tree of links; each address and each interaction keeps its own
+contact, so a
+reply always goes to the address that wrote (F3).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+import phonenumbers
+
+from routing.projection import AddressRow, ContactRow, InteractionRow, Rows
+
+NOBODY = frozenset({"", "anonymous", "unknown", "unavailable", "restricted", "private"})
+
+
+def user_part(raw: str) -> str:
+    """The user of a SIP or tel URI without its parameters; other text as it is, trimmed."""
+    text = raw.strip().strip("<>")
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.lower() in ("sip", "sips", "tel"):
+        text = rest.split("@", 1)[0].split(";", 1)[0]
+    return text.strip()
+
+
+def normalise(kind: str, raw: str, region: str) -> str:
+    """One spelling for one address: E.164 for phones where the number can exist, else its bare characters.
+
+    `region` is the ISO country whose rules a number without a country follows. Empty when the caller hides it.
+    """
+    text = user_part(raw)
+    if text.lower() in NOBODY:
+        return ""
+    if kind != "phone":
+        return text.casefold() if kind in ("mail", "email") else text
+    try:
+        number = phonenumbers.parse(text, region)
+        if phonenumbers.is_possible_number(number):
+            return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+    except phonenumbers.NumberParseException:
+        pass
+    return "".join(sign for sign in text if sign.isalnum() or sign in "+*#") or text
+
+
+def display(kind: str, value: str) -> str:
+    """A number as people write it (international form); other addresses as they are."""
+    if kind == "phone" and value.startswith("+"):
+        try:
+            number = phonenumbers.parse(value, None)
+            return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL))
+        except phonenumbers.NumberParseException:
+            pass
+    return value
+
+
+def sort_name(name: str) -> str:
+    """A key that sorts French names rightly in any database: decomposed, without marks, case-folded."""
+    parts = unicodedata.normalize("NFKD", name)
+    return "".join(sign for sign in parts if not unicodedata.combining(sign)).casefold().strip()
+
+
+def root(contact: UUID, rows: Rows) -> UUID:
+    """The person a contact is now part of."""
+    row = rows.find(ContactRow, contact)
+    while row is not None and row.merged_into is not None:
+        contact = row.merged_into
+        row = rows.find(ContactRow, contact)
+    return contact
+
+
+def persons(owners: Iterable[UUID], rows: Rows) -> dict[UUID, UUID]:
+    """root → the contact that has the address, for those an address may mean: all of them, none assumed (C10).
+
+    Where several contacts of one person have it, the oldest is named. Provisional contacts are nobody.
+    """
+    found: dict[UUID, UUID] = {}
+    for owner in sorted(owners, key=lambda each: (rows.get(ContactRow, each).created_at, each)):
+        if not rows.get(ContactRow, owner).provisional:
+            found.setdefault(root(owner, rows), owner)
+    return found
+
+
+def refuse_merge(contact: UUID, into: UUID, rows: Rows) -> str | None:
+    """Why these two cannot be linked now, or None."""
+    if rows.find(ContactRow, contact) is None or rows.find(ContactRow, into) is None:
+        return "unknown_contact"
+    if rows.get(ContactRow, contact).merged_into is not None:
+        return "already_merged"
+    if root(into, rows) == contact:
+        return "same_person"
+    return None
+
+
+def may_merge_alone(
+    one: Iterable[tuple[str, str]], other: Iterable[tuple[str, str]], verified: Callable[[str], bool]
+) -> bool:
+    """F1: without a human only where both hold one identical key of a verified kind; else only proposed."""
+    return any(verified(kind) for kind, value in set(one) & set(other) if value)
+
+
+def reply_address(interaction: InteractionRow, rows: Rows) -> AddressRow | None:
+    """Where a reply goes: to the address of the incoming interaction, whoever its contact is thought to be (F3)."""
+    return rows.find(AddressRow, interaction.address) if interaction.address is not None else None

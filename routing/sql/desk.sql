@@ -1,0 +1,278 @@
+-- What the desk writes and reads. Each `put_…` takes the organisation, then one array for each column of the row,
+-- in the order of the row's fields in routing/projection.py (a test holds them together).
+
+-- name: put_contact
+INSERT INTO contact AS t (organisation_id, id, created_at, changed_at, provisional, draft, merged_into, merge_id)
+SELECT $1, u.id, u.created_at, u.changed_at, u.provisional, u.draft, u.merged_into, u.merge_id
+FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::boolean[], $6::boolean[], $7::uuid[], $8::uuid[])
+    AS u (id, created_at, changed_at, provisional, draft, merged_into, merge_id)
+ON CONFLICT (organisation_id, id) DO UPDATE SET
+    created_at = excluded.created_at,
+    changed_at = excluded.changed_at,
+    provisional = excluded.provisional,
+    draft = excluded.draft,
+    merged_into = excluded.merged_into,
+    merge_id = excluded.merge_id
+
+-- name: put_address
+INSERT INTO address AS t (organisation_id, id, contact, kind, created_at)
+SELECT $1, u.id, u.contact, u.kind, u.created_at
+FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[])
+    AS u (id, contact, kind, created_at)
+
+-- name: put_contact_merge
+INSERT INTO contact_merge AS t (organisation_id, id, contact, into_contact, by, reason, at, undone_at, undone_by)
+SELECT $1, u.id, u.contact, u.into_contact, u.by, u.reason, u.at, u.undone_at, u.undone_by
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::text[])
+    AS u (id, contact, into_contact, by, reason, at, undone_at, undone_by)
+ON CONFLICT (organisation_id, id) DO UPDATE SET
+    contact = excluded.contact,
+    into_contact = excluded.into_contact,
+    by = excluded.by,
+    reason = excluded.reason,
+    at = excluded.at,
+    undone_at = excluded.undone_at,
+    undone_by = excluded.undone_by
+
+-- name: put_case_file
+INSERT INTO case_file AS t (organisation_id, id, number, contact, state, provisional, follows, opened_at, changed_at, closed_at, interactions, notes, advisor)
+SELECT $1, u.id, u.number, u.contact, u.state, u.provisional, u.follows, u.opened_at, u.changed_at, u.closed_at, u.interactions, u.notes, u.advisor
+FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::boolean[], $7::uuid[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[], $13::text[])
+    AS u (id, number, contact, state, provisional, follows, opened_at, changed_at, closed_at, interactions, notes, advisor)
+ON CONFLICT (organisation_id, id) DO UPDATE SET
+    number = excluded.number,
+    contact = excluded.contact,
+    state = excluded.state,
+    provisional = excluded.provisional,
+    follows = excluded.follows,
+    opened_at = excluded.opened_at,
+    changed_at = excluded.changed_at,
+    closed_at = excluded.closed_at,
+    interactions = excluded.interactions,
+    notes = excluded.notes,
+    advisor = excluded.advisor
+
+-- name: put_interaction
+INSERT INTO interaction AS t (organisation_id, id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code)
+SELECT $1, u.id, u.case_id, u.contact, u.channel, u.direction, u.state, u.held, u.epoch, u.revision, u.call, u.dialled, u.trunk, u.attestation, u.address, u.matches, u.tree, u.tree_version, u.queue, u.priority, u.since, u.needs::jsonb, u.avoid::jsonb, u.language, u.advisor, u.offer, u.opened_at, u.enqueued_at, u.offered_at, u.accepted_at, u.held_at, u.held_s, u.talk_ended_at, u.wrapup_until, u.extended, u.ended_at, u.outcome, u.code
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::bigint[], $17::text[], $18::bigint[], $19::text[], $20::bigint[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $25::text[], $26::uuid[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[], $30::timestamptz[], $31::timestamptz[], $32::float8[], $33::timestamptz[], $34::timestamptz[], $35::boolean[], $36::timestamptz[], $37::text[], $38::text[])
+    AS u (id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code)
+
+-- Compare-and-set: a row that somebody else has moved does not come back.
+-- name: set_interaction
+UPDATE interaction AS t SET
+    case_id = u.case_id,
+    contact = u.contact,
+    channel = u.channel,
+    direction = u.direction,
+    state = u.state,
+    held = u.held,
+    epoch = u.epoch,
+    revision = u.revision,
+    call = u.call,
+    dialled = u.dialled,
+    trunk = u.trunk,
+    attestation = u.attestation,
+    address = u.address,
+    matches = u.matches,
+    tree = u.tree,
+    tree_version = u.tree_version,
+    queue = u.queue,
+    priority = u.priority,
+    since = u.since,
+    needs = u.needs::jsonb,
+    avoid = u.avoid::jsonb,
+    language = u.language,
+    advisor = u.advisor,
+    offer = u.offer,
+    opened_at = u.opened_at,
+    enqueued_at = u.enqueued_at,
+    offered_at = u.offered_at,
+    accepted_at = u.accepted_at,
+    held_at = u.held_at,
+    held_s = u.held_s,
+    talk_ended_at = u.talk_ended_at,
+    wrapup_until = u.wrapup_until,
+    extended = u.extended,
+    ended_at = u.ended_at,
+    outcome = u.outcome,
+    code = u.code
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::bigint[], $17::text[], $18::bigint[], $19::text[], $20::bigint[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $25::text[], $26::uuid[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[], $30::timestamptz[], $31::timestamptz[], $32::float8[], $33::timestamptz[], $34::timestamptz[], $35::boolean[], $36::timestamptz[], $37::text[], $38::text[], $39::bigint[])
+    AS u (id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code, was)
+WHERE t.organisation_id = $1 AND t.id = u.id AND t.revision = u.was AND t.epoch <= u.epoch
+RETURNING t.id
+
+-- name: put_offer
+INSERT INTO offer AS t (organisation_id, id, interaction, advisor, epoch, made_at, deadline, how, reason, ended_at, shown_ms, shown_missed)
+SELECT $1, u.id, u.interaction, u.advisor, u.epoch, u.made_at, u.deadline, u.how, u.reason, u.ended_at, u.shown_ms, u.shown_missed
+FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::text[], $10::timestamptz[], $11::bigint[], $12::boolean[])
+    AS u (id, interaction, advisor, epoch, made_at, deadline, how, reason, ended_at, shown_ms, shown_missed)
+ON CONFLICT (organisation_id, id) DO UPDATE SET
+    interaction = excluded.interaction,
+    advisor = excluded.advisor,
+    epoch = excluded.epoch,
+    made_at = excluded.made_at,
+    deadline = excluded.deadline,
+    how = excluded.how,
+    reason = excluded.reason,
+    ended_at = excluded.ended_at,
+    shown_ms = excluded.shown_ms,
+    shown_missed = excluded.shown_missed
+
+-- name: put_advisor_state
+INSERT INTO advisor_state AS t (organisation_id, advisor, presence, reason, since, idle_since, misses)
+SELECT $1, u.advisor, u.presence, u.reason, u.since, u.idle_since, u.misses
+FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])
+    AS u (advisor, presence, reason, since, idle_since, misses)
+ON CONFLICT (organisation_id, advisor) DO UPDATE SET
+    presence = excluded.presence,
+    reason = excluded.reason,
+    since = excluded.since,
+    idle_since = excluded.idle_since,
+    misses = excluded.misses
+
+-- name: put_advisor_reach
+INSERT INTO advisor_reach AS t (organisation_id, advisor, channel, reachable, since)
+SELECT $1, u.advisor, u.channel, u.reachable, u.since
+FROM unnest($2::text[], $3::text[], $4::boolean[], $5::timestamptz[])
+    AS u (advisor, channel, reachable, since)
+ON CONFLICT (organisation_id, advisor, channel) DO UPDATE SET
+    reachable = excluded.reachable,
+    since = excluded.since
+
+-- name: put_path_step
+INSERT INTO path_step AS t (organisation_id, interaction, step, tree, version, node, exit, seconds, at)
+SELECT $1, u.interaction, u.step, u.tree, u.version, u.node, u.exit, u.seconds, u.at
+FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::float8[], $9::timestamptz[])
+    AS u (interaction, step, tree, version, node, exit, seconds, at)
+
+-- name: put_recording
+INSERT INTO recording AS t (organisation_id, id, interaction, at, duration_ms, bytes, complete)
+SELECT $1, u.id, u.interaction, u.at, u.duration_ms, u.bytes, u.complete
+FROM unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::boolean[])
+    AS u (id, interaction, at, duration_ms, bytes, complete)
+
+-- name: put_note
+INSERT INTO note AS t (organisation_id, id, case_id, interaction, by, at)
+SELECT $1, u.id, u.case_id, u.interaction, u.by, u.at
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[])
+    AS u (id, case_id, interaction, by, at)
+-- ---- the side tables ---------------------------------------------------------------------------------------------
+
+-- name: side_contact_made
+INSERT INTO contact_data (organisation_id, contact) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING
+
+-- name: side_contact_data
+UPDATE contact_data AS d SET
+    name = coalesce(u.name, d.name),
+    sort_name = coalesce(u.sort_name, d.sort_name),
+    company = coalesce(u.company, d.company),
+    language = coalesce(u.language, d.language),
+    vip = coalesce(u.vip, d.vip)
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[])
+    AS u (contact, name, sort_name, company, language, vip)
+WHERE d.organisation_id = $1 AND d.contact = u.contact
+
+-- name: side_address_data
+INSERT INTO address_data (organisation_id, address, contact, kind, value, raw)
+SELECT $1, u.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[]) AS u
+
+-- name: side_case_data
+INSERT INTO case_data AS d (organisation_id, case_id, subject)
+SELECT $1, u.* FROM unnest($2::uuid[], $3::text[]) AS u
+ON CONFLICT (organisation_id, case_id) DO UPDATE SET subject = excluded.subject
+
+-- name: side_interaction_data
+INSERT INTO interaction_data (organisation_id, interaction, received, name)
+SELECT $1, u.* FROM unnest($2::uuid[], $3::text[], $4::text[]) AS u
+
+-- name: side_facts
+UPDATE interaction_data AS d SET facts = d.facts || u.facts
+FROM unnest($2::uuid[], $3::jsonb[]) AS u (interaction, facts)
+WHERE d.organisation_id = $1 AND d.interaction = u.interaction
+
+-- name: side_path_data
+INSERT INTO path_data (organisation_id, interaction, step, keys)
+SELECT $1, u.* FROM unnest($2::uuid[], $3::bigint[], $4::text[]) AS u
+
+-- name: side_note_data
+INSERT INTO note_data (organisation_id, note, text) SELECT $1, u.* FROM unnest($2::uuid[], $3::text[]) AS u
+
+-- name: side_recording_data
+INSERT INTO recording_data (organisation_id, recording, path) SELECT $1, u.* FROM unnest($2::uuid[], $3::text[]) AS u
+
+-- ---- what the desk reads before it decides -------------------------------------------------------------------------
+
+-- name: last_seq
+SELECT coalesce(max(seq), 0) FROM event WHERE organisation_id = $1
+
+-- name: event_at
+SELECT id FROM event WHERE organisation_id = $1 AND seq = $2
+
+-- name: last_case
+SELECT coalesce(max(number), 0) FROM case_file WHERE organisation_id = $1
+
+-- name: submissions
+SELECT key, at, first_seq, last_seq, refused FROM submission WHERE organisation_id = $1 AND key = ANY ($2::uuid[])
+
+-- name: events_between
+SELECT seq, id, at, type, interaction, case_id, contact, advisor, data FROM event
+WHERE organisation_id = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq
+
+-- name: live_interactions
+SELECT * FROM interaction WHERE organisation_id = $1 AND ended_at IS NULL
+
+-- name: interactions_by_id
+SELECT * FROM interaction WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+
+-- name: interactions_by_call
+SELECT * FROM interaction WHERE organisation_id = $1 AND call = ANY ($2::text[])
+
+-- name: offers_by_id
+SELECT * FROM offer WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+
+-- name: cases_by_id
+SELECT * FROM case_file WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+
+-- name: merges_by_id
+SELECT * FROM contact_merge WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+
+-- name: address_owners
+SELECT kind, value, contact, address FROM address_data
+WHERE organisation_id = $1 AND (kind, value) IN (SELECT * FROM unnest($2::text[], $3::text[]))
+
+-- All who are one with the given contacts: up to the roots, then down.
+-- name: contact_families
+WITH RECURSIVE up AS (
+    SELECT * FROM contact WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+    UNION
+    SELECT c.* FROM contact c JOIN up ON c.organisation_id = $1 AND c.id = up.merged_into
+), family AS (
+    SELECT * FROM up
+    UNION
+    SELECT c.* FROM contact c JOIN family f ON c.organisation_id = $1 AND c.merged_into = f.id
+)
+SELECT * FROM family
+
+-- Every case that is not over, and the last three that are.
+-- name: cases_of_contacts
+SELECT c.* FROM unnest($2::uuid[]) AS who (contact) CROSS JOIN LATERAL (
+    (SELECT * FROM case_file f
+     WHERE f.organisation_id = $1 AND f.contact = who.contact AND f.state IN ('open', 'waiting'))
+    UNION ALL
+    (SELECT * FROM case_file f
+     WHERE f.organisation_id = $1 AND f.contact = who.contact AND f.state IN ('solved', 'closed')
+     ORDER BY f.closed_at DESC LIMIT 3)
+) AS c
+
+-- name: addresses_of_contacts
+SELECT * FROM address WHERE organisation_id = $1 AND contact = ANY ($2::uuid[])
+
+-- name: merges_of_contacts
+SELECT * FROM contact_merge WHERE organisation_id = $1 AND contact = ANY ($2::uuid[]) AND undone_at IS NULL
+
+-- name: advisors
+SELECT * FROM advisor_state WHERE organisation_id = $1
+
+-- name: reaches
+SELECT * FROM advisor_reach WHERE organisation_id = $1

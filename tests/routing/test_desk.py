@@ -1,0 +1,39 @@
+"""The desk on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+
+from routing import models as m
+from tests.routing.hotline import hotline
+
+
+async def test_a_call_goes_from_first_ring_to_a_solved_case(database: str) -> None:
+    async with asyncio.timeout(20), hotline(database) as line:
+        await line.ready("a1")
+        call = await line.call("01 23 45 67 89")
+        assert line.state(call) == "offered"
+        assert await line.talk(call) == "a1"
+        assert line.state(call) == "active"
+        await line.ok(m.HoldChanged, interaction=call, held=True)
+        line.clock.pass_(7)
+        await line.ok(m.HoldChanged, interaction=call, held=False)
+        await line.ok(m.TalkEnded, interaction=call, by="customer")
+        await line.ok(m.WrapupDone, interaction=call, code="done", note="All is well", by="a1")
+        row = line.desk.interaction(call)
+        assert row is not None
+        assert (row.state, row.code, row.held_s, row.advisor) == ("ended", "done", 7.0, "a1")
+        assert line.types(call) == [
+            "interaction.opened",
+            "interaction.enqueued",
+            "offer.made",
+            "offer.ended",
+            "interaction.accepted",
+            "interaction.held",
+            "interaction.resumed",
+            "interaction.talk_ended",
+            "note.added",
+            "interaction.ended",
+        ]
+        assert line.types()[-1] == "case.changed"
+        assert [event.seq for event in line.heard] == list(range(1, len(line.heard) + 1))
