@@ -177,8 +177,8 @@ class Settings(BaseModel):
         "IP address",
         shown="the SIP address",
     )
-    sip_domain: str | None = _of(
-        None, "sip", "Domain and digest realm of the phone accounts.", "name", shown="the advertised address"
+    sip_realm: str = _of(
+        "monofil", "sip", "Digest realm of the phone accounts; to change it voids their passwords.", "name"
     )
     sip_t1_ms: int = _of(500, "sip", "Round-trip estimate T1 (RFC 3261 17.1.1.1).", "ms", ge=50, le=5000)
     sip_t2_ms: int = _of(4000, "sip", "Longest gap between retransmissions, T2.", "ms", ge=500, le=30000)

@@ -1,0 +1,225 @@
+"""What the commands do with the database, beside a running server or without one."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from argon2 import PasswordHasher
+
+from config import site as site_file
+from config.failures import Failure
+from config.settings import Settings
+from routing import explain
+from routing.aio import cluster, postgres
+from routing.aio.clock import IdMaker, SystemClock
+from routing.site import Advisor, Site
+from routing.store import Changed, PhoneSecret, SiteVersion, Stores
+
+BY_APPLY = "apply"  # `by` of the versions that came from a file; all others are changes made elsewhere
+# without letters and digits that are mistaken for one another on paper or on the telephone
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[str]:
+    """The address of the database: the one that is set, the running server's, or our own for as long as this lasts."""
+    if settings.dsn:
+        yield settings.dsn
+    elif (dsn := await cluster.running(settings.data_dir)) is not None:
+        yield dsn
+    else:
+        async with cluster.Cluster(settings.data_dir) as own:
+            yield own.dsn
+
+
+@asynccontextmanager
+async def stores(settings: Settings, organisation: str | None = None) -> AsyncIterator[Stores]:
+    """The stores of one organisation: the one named (made if new), or the only one there is."""
+    async with database(settings) as dsn:
+        await postgres.migrate(dsn)
+        async with postgres.pool(dsn, size=2) as pool:
+            key = await _organisation(pool, organisation)
+            yield postgres.stores(pool, key, SystemClock(), IdMaker())
+
+
+async def _organisation(pool: asyncpg.Pool, short: str | None) -> UUID:
+    if short is not None:
+        return await postgres.organisation_id(pool, short, IdMaker(), SystemClock().now())
+    rows = await pool.fetch("SELECT id, short FROM organisation ORDER BY short")
+    if not rows:
+        raise Failure("The database holds no site yet: run `monofil apply SITE.yaml` first.")
+    if len(rows) > 1:
+        names = ", ".join(row["short"] for row in rows)
+        raise Failure(f"The database holds several organisations ({names}): name one with --organisation.")
+    found: UUID = rows[0]["id"]
+    return found
+
+
+async def _current(at: Stores) -> SiteVersion:
+    if (current := await at.sites.current()) is None:
+        raise Failure("The database holds no site yet: run `monofil apply SITE.yaml` first.")
+    return current
+
+
+# ---- the site --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of `apply`. `lost` is the diff of changes that it undid, or would undo (`refused`)."""
+
+    version: int
+    changed: bool
+    refused: bool = False
+    lost: tuple[str, ...] = ()
+
+
+async def apply(settings: Settings, site: Site, *, force: bool) -> Applied:
+    """Make `site` the next version, unless somebody has changed it elsewhere since the last apply."""
+    async with stores(settings, site.organisation) as at:
+        return await apply_to(at, site, force=force)
+
+
+async def apply_to(at: Stores, site: Site, *, force: bool) -> Applied:
+    current = await at.sites.current()
+    if current is not None and current.site == site:
+        return Applied(current.version, changed=False)
+    lost = await _made_elsewhere(at, current, site) if current is not None else ()
+    if lost and not force:
+        assert current is not None
+        return Applied(current.version, changed=False, refused=True, lost=lost)
+    try:
+        made = await at.sites.apply(site, base=current.version if current else 0, by=BY_APPLY)
+    except Changed as changed:
+        raise Failure(
+            f"The site became version {changed.found} while this was applied: look at it with `monofil export`, "
+            "then apply again."
+        ) from None
+    return Applied(made.version, changed=True, lost=lost)
+
+
+async def _made_elsewhere(at: Stores, current: SiteVersion, new: Site) -> tuple[str, ...]:
+    """The changes since the last apply that `new` does not hold, as a diff; empty when there are none."""
+    if current.by == BY_APPLY:
+        return ()
+    base = current
+    while base.by != BY_APPLY and base.version > 1:
+        before = await at.sites.version(base.version - 1)
+        if before is None:
+            break
+        base = before
+    name = f"version {base.version} ({base.by})"
+    return tuple(
+        site_file.differences(
+            current.site, new, f"version {current.version} ({current.by}), since {name}", "this file"
+        )
+    )
+
+
+async def export(settings: Settings, organisation: str | None) -> SiteVersion:
+    async with stores(settings, organisation) as at:
+        return await _current(at)
+
+
+# ---- people ----------------------------------------------------------------------------------------------------
+
+
+def made_up_password() -> str:
+    """About 79 bits, in groups that can be read out."""
+    return "-".join("".join(secrets.choice(ALPHABET) for _ in range(4)) for _ in range(4))
+
+
+def phone_secret(account: str, realm: str, password: str) -> PhoneSecret:
+    """HA1 in both forms (RFC 8760); the password itself is kept nowhere."""
+    text = f"{account}:{realm}:{password}".encode()
+    return PhoneSecret(account, realm, hashlib.md5(text).hexdigest(), hashlib.sha256(text).hexdigest())  # noqa: S324
+
+
+async def set_password(
+    settings: Settings, login: str, password: str, *, phone: bool, organisation: str | None = None
+) -> str:
+    """Set the password of a login, or with `phone` the one of its phone account. Returns what it is for."""
+    async with stores(settings, organisation) as at:
+        return await set_password_in(at, settings, login, password, phone=phone)
+
+
+async def set_password_in(at: Stores, settings: Settings, login: str, password: str, *, phone: bool) -> str:
+    advisor = _advisor((await _current(at)).site, login)
+    if not phone:
+        await at.people.set_password_hash(login, PasswordHasher().hash(password))
+        return login
+    if advisor.phone is None:
+        raise Failure(f'{login} has no phone: give one in the site file (phone: "101") and apply it.')
+    await at.accounts.set_secret(phone_secret(advisor.phone, settings.sip_realm, password))
+    return advisor.phone
+
+
+def _advisor(site: Site, login: str) -> Advisor:
+    for advisor in site.advisors:
+        if advisor.id == login:
+            return advisor
+    known = ", ".join(advisor.id for advisor in site.advisors[:20]) or "none"
+    raise Failure(f"There is no advisor {login} (known: {known}): add them with `monofil user add {login}`.")
+
+
+async def add_user(
+    settings: Settings, advisor: Advisor, password: str, organisation: str | None = None
+) -> int:
+    """Add a person to the site, with a password. Returns the new version of the site."""
+    async with stores(settings, organisation) as at:
+        current = await _current(at)
+        if any(known.id == advisor.id for known in current.site.advisors):
+            raise Failure(
+                f"{advisor.id} is there already: `monofil user passwd {advisor.id}` sets a new password."
+            )
+        site = replace(current.site, advisors=(*current.site.advisors, advisor))
+        wrong = site_file.check_text(site_file.export(site)).sentences()
+        if wrong:
+            raise Failure(wrong[0])
+        made = await at.sites.apply(site, base=current.version, by="user add")
+        await at.people.set_password_hash(advisor.id, PasswordHasher().hash(password))
+        return made.version
+
+
+# ---- questions -------------------------------------------------------------------------------------------------
+
+
+async def why(
+    settings: Settings, interaction: str, language: str, organisation: str | None
+) -> list[dict[str, Any]]:
+    """Each offer of an interaction with its sentences."""
+    try:
+        key = UUID(interaction)
+    except ValueError:
+        raise Failure(
+            f"{interaction} is no interaction id: copy it from the case's timeline in the console."
+        ) from None
+    async with stores(settings, organisation) as at:
+        if await at.timeline.interaction(key) is None:
+            raise Failure(f"There is no interaction {interaction} here: copy its id from the console.")
+        told = []
+        for offer in await at.timeline.why(key):
+            known = explain.from_json(offer["why"])
+            told.append({**offer, "sentences": explain.sentences(known, language)})
+        return told
+
+
+async def upgrade(settings: Settings) -> list[int]:
+    async with database(settings) as dsn:
+        return await postgres.migrate(dsn)
+
+
+async def schema(settings: Settings) -> Sequence[tuple[int, str, bool]]:
+    async with database(settings) as dsn:
+        connection = await postgres.connect(dsn)
+        try:
+            return await postgres.schema_status(connection)
+        finally:
+            await connection.close()
