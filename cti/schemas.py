@@ -265,31 +265,6 @@ class Board(Wire):
     advisors: list[Presence]
 
 
-class Exit(Wire):
-    exit: str
-    key: str | None
-    to: str | None
-
-
-class Node(Wire):
-    id: str
-    kind: str
-    title: str
-    words: str
-    exits: list[Exit]
-    inside: int
-    marks: list[str]
-
-
-class Tree(Wire):
-    id: str
-    version: int
-    published_at: datetime | None
-    author: str | None
-    nodes: list[Node]
-    languages: list[str]
-
-
 class TreeRow(Wire):
     id: str
     version: int

@@ -26,8 +26,8 @@ from prometheus_client import Counter, Gauge
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cti import rows, schemas, screenpop
+from cti.board import ADVISOR_STATES, Tally
 from cti.board import Live as Waits
-from cti.board import Tally
 from cti.board import rows as board_rows
 from cti.session import Seat, Seats
 from routing.aio.web import SUPERVISORS, Caller
@@ -497,6 +497,23 @@ class Live:
         if case in followed:
             followed.remove(case)
         followed.append(case)
+
+    def open_offer(self, offer: UUID) -> Event | None:
+        """The event of an offer that is still open."""
+        return next((e for e in self._offers.values() if str(e.data["offer"]) == str(offer)), None)
+
+    def close_pages(self, login: str) -> None:
+        for page in self.pages:
+            if page.caller.login == login:
+                page.close(WSCloseCode.POLICY_VIOLATION)
+
+    def states(self) -> dict[str, int]:
+        """How many advisors are in each of the board's states."""
+        counts = dict.fromkeys(ADVISOR_STATES, 0)
+        now = self.clock.now()
+        for advisor in self.site().advisors:
+            counts[self.seats.get(advisor.id, now).state] += 1
+        return counts
 
     def sign_out(self, session: bytes) -> None:
         for page in self.pages:

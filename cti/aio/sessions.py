@@ -143,6 +143,10 @@ class SignIns:
         finally:
             self._waiting -= 1
 
+    async def hash(self, password: str) -> str:
+        async with self._turns:
+            return await asyncio.to_thread(self.hasher.hash, password)
+
     def _check(self, hashed: str, password: str) -> bool:
         try:
             return self.hasher.verify(hashed, password)

@@ -174,10 +174,14 @@ def route(
     status: int = 200,
     csrf: bool = True,
     content: str | None = None,
+    returns: Any = None,
     problems: Iterable[int] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Callable[[Handler], Route]:
-    """Make a Route of a handler. `content` is the media type of a handler that returns its own Response."""
+    """Make a Route of a handler.
+
+    A handler that returns a Response of its own says in `content` its media type, or in `returns` its shape.
+    """
 
     def make(handler: Handler) -> Route:
         hints = typing.get_type_hints(handler, include_extras=True)
@@ -194,8 +198,8 @@ def route(
                 place = "path" if name in in_path else "query"
                 default = None if required else parameter.default
                 parameters.append(Parameter(name, place, adapter, required, default))
-        returns = hints.get("return", types.NoneType)
-        plain = returns is not types.NoneType and content is None
+        shape = returns or hints.get("return", types.NoneType)
+        plain = shape is not types.NoneType and content is None
         return Route(
             method=method,
             path=path,
@@ -205,7 +209,7 @@ def route(
             parameters=tuple(parameters),
             body=body,
             body_required=body_required,
-            result=TypeAdapter(returns) if plain else None,
+            result=TypeAdapter(shape) if plain else None,
             status=status if plain or content else 204,
             content=content,
             problems=tuple(problems),
@@ -401,11 +405,16 @@ def application(
     identify: Identify,
     things: Mapping[type, Any] | None = None,
     origins: Iterable[str] = (),
+    unavailable: tuple[type[Exception], ...] = (),
     title: str = "Monofil",
     version: str = "0.1.0",
     https: bool = False,
 ) -> web.Application:
-    """An application of these routes, with /openapi.json. `origins`: further ones (the public URL)."""
+    """An application of these routes, with /openapi.json.
+
+    `origins`: further allowed ones (the public URL); `unavailable`: what a handler raises when a store is away.
+    """
+    away: tuple[type[Exception], ...] = (TimeoutError, ConnectionError, *unavailable)
     allowed = frozenset(o.rstrip("/").lower() for o in origins)
     owned = dict(things or {})
     figures = Figures()
@@ -420,7 +429,7 @@ def application(
                 response = problem.response(request_id)
             except web.HTTPException as error:
                 response = _plain(error, request_id)
-            except (TimeoutError, ConnectionError) as error:
+            except away as error:
                 log.warning("a request met something that is not there", error=type(error).__name__)
                 response = Problem(
                     503,
