@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import re2
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -403,22 +403,6 @@ class _HangupIn(_NodeIn):
     outcome: Name = "served"
 
 
-AnyNodeIn = Annotated[
-    _SayIn
-    | _MenuIn
-    | _CollectIn
-    | _HoursIn
-    | _ConditionIn
-    | _LookupIn
-    | _SetIn
-    | _QueueIn
-    | _LanguageIn
-    | _SubtreeIn
-    | _TransferIn
-    | _HangupIn,
-    Field(discriminator="kind"),
-]
-_NODE: TypeAdapter[Any] = TypeAdapter(AnyNodeIn)
 _MODELS: Mapping[str, type[_NodeIn]] = {
     "say": _SayIn, "menu": _MenuIn, "collect": _CollectIn, "hours": _HoursIn, "condition": _ConditionIn,
     "lookup": _LookupIn, "set": _SetIn, "queue": _QueueIn, "language": _LanguageIn, "subtree": _SubtreeIn,
@@ -537,7 +521,7 @@ class _Checker:
     def _errors(self, error: ValidationError, at: Spot, model: type[BaseModel] | None) -> None:
         seen: set[Spot] = set()
         for e in error.errors():
-            loc = tuple(p for p in e["loc"] if p not in (*KINDS, "_PartIn", "str"))
+            loc = tuple(p for p in e["loc"] if p not in ("_PartIn", "str"))
             if loc in seen:
                 continue
             seen.add(loc)
@@ -577,7 +561,7 @@ class _Checker:
             self.wrong((*path, "kind"), f"there is no kind of node {str(kind)!r}", _close(str(kind), KINDS))
         else:
             try:
-                self.nodes[name] = _NODE.validate_python(node)
+                self.nodes[name] = _MODELS[str(kind)].model_validate(node)
                 return
             except ValidationError as e:
                 self._errors(e, path, _MODELS[str(kind)])

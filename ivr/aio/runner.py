@@ -201,6 +201,7 @@ class VoiceRunner:
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        call.task = task
 
     def forget(self, interaction: UUID) -> None:
         self._calls.pop(interaction, None)
@@ -224,6 +225,7 @@ class _Call:
         self.walk: Interpreter | None = None
         self.at: tuple[str, int, str] | None = None
         self.queue: Queue | None = None  # the queue waited in, also after the leg was taken
+        self.task: asyncio.Task[None] | None = None
         self.let_go = False
         self.over = False  # nothing more is to be told to the desk about the end
         self._inbox: asyncio.Queue[_Heard] = asyncio.Queue()
@@ -249,8 +251,10 @@ class _Call:
     # ---- what comes in ---------------------------------------------------------------------------------------------
 
     def hear(self, event: LegEvent) -> None:
-        if self.let_go and not isinstance(event, LegTaken):
+        if self.let_go:
             return
+        if isinstance(event, LegTaken):
+            self.let_go = True  # at once: from here on nothing of ours may reach the leg
         if isinstance(event, LegEnded) and event.leg == self.leg and not self.over:
             # Said here, not in the task: a phone that rings for this caller must stop in the same step.
             self.over = True
@@ -296,7 +300,10 @@ class _Call:
         finally:
             await self._close()
 
-    async def _resumed(self) -> None:
+    async def _resumed(self, former: asyncio.Task[None] | None) -> None:
+        if former is not None:
+            await asyncio.wait([former])
+        self._ended = False
         try:
             assert self.walk is not None
             await self._do(deque(self.walk.resume(self._now())))
@@ -316,11 +323,16 @@ class _Call:
 
     def _take_back(self) -> None:
         """The advisor is lost: the leg is ours again, in the old place."""
-        self.let_go = False
-        self._ended = False
-        self._inbox = asyncio.Queue()
-        self.runner.switch.take(self.leg, self.hear)
-        self.runner.supervise(self, self._resumed())
+        former, self.let_go = self.task, False
+        if self.runner.switch.take(self.leg, self.hear) is False:
+            self.let_go = self.over = True  # the customer went with the advisor
+            self._submit(
+                CustomerLeft(
+                    key=self.runner.ids(), organisation=self.runner.organisation, interaction=self.interaction
+                )
+            )
+            return
+        self.runner.supervise(self, self._resumed(former))
 
     def open(self) -> bool:
         """Tell the desk of the call, before anything else can be told of it; False when no tree wants it."""
@@ -421,7 +433,6 @@ class _Call:
 
     async def _release(self) -> None:
         """Somebody else commands the leg now. The call is remembered until its record is closed."""
-        self.let_go = True
         self._ended = True
         self._quiet()
         if self.walk is not None:
@@ -497,7 +508,7 @@ class _Call:
         await self._do(deque(commands))
 
     async def _do(self, commands: deque[Command]) -> None:
-        while commands and not self._ended:
+        while commands and not self._ended and not self.let_go:
             command = commands.popleft()
             match command:
                 case Say():
@@ -539,6 +550,8 @@ class _Call:
 
     async def _play(self, say: Say) -> None:
         files = await self.runner.speech.files(say)
+        if self.let_go:
+            return
         if files:
             self._say = self.runner.switch.play(self.leg, files)
         else:
@@ -607,13 +620,13 @@ class _Call:
 
     async def _announce(self, say: Say) -> None:
         files = await self.runner.speech.files(say)
-        if files:
+        if files and not self.let_go:
             self._announcement = self.runner.switch.play(self.leg, files)
         self._announce_at = self._now() + self._every()
 
     def _music(self) -> None:
         path = self.runner.speech.music(self.queue.music) if self.queue is not None else None
-        if path is not None:
+        if path is not None and not self.let_go:
             self.runner.switch.play(self.leg, [path], loop=True)
 
     def _quiet(self) -> None:
@@ -694,7 +707,10 @@ class _Call:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _end(self, outcome: str, why: str = "") -> None:
-        """We end the call."""
+        """We end the call, unless somebody else has it."""
+        self._ended = True
+        if self.let_go:
+            return
         if not self.over:
             self.over = True
             key, organisation = self.runner.ids(), self.runner.organisation
@@ -713,7 +729,6 @@ class _Call:
                         key=key, organisation=organisation, interaction=self.interaction, outcome=outcome
                     )
                 )
-        self._ended = True
         self.runner.switch.hang_up(self.leg)
         if self._transfer is not None:
             self.runner.switch.hang_up(self._transfer)
@@ -721,7 +736,7 @@ class _Call:
     async def _apologise(self, why: str) -> None:
         """The last words of a call that we fail, in the caller's language; nothing here may raise."""
         try:
-            if not self._ended:
+            if not self._ended and not self.let_go:
                 async with asyncio.timeout(APOLOGY_LIMIT_S):
                     path = self.runner.speech.recording("apology", self.language)
                     if path is not None:
@@ -733,8 +748,7 @@ class _Call:
                                 case LegEnded(leg=leg) if leg == self.leg:
                                     break
                                 case LegTaken():
-                                    self.let_go = True
-                                    return
+                                    break
         except Exception:
             self._log.exception("The apology failed")
         self._end("interrupted", why)
