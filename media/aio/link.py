@@ -432,13 +432,17 @@ class MediaLink:
 
 
 def _what_is_left(recording: str, path: str) -> MediaRecorded:
-    """What a dead worker has written: every flush left whole frames and a true header."""
+    """What a dead worker has written; the header is mended, should it have died between the sound and the header."""
+    frames = 0
     try:
-        size = Path(path).stat().st_size
-    except OSError:
-        size = 0
-    frames = max(0, size - wav.HEADER_BYTES) // 4
-    return MediaRecorded(recording, path, frames // 8, size, False)
+        with Path(path).open("r+b") as file:
+            frames = max(0, file.seek(0, os.SEEK_END) - wav.HEADER_BYTES) // 4
+            file.truncate(wav.HEADER_BYTES + frames * 4)
+            file.seek(0)
+            file.write(wav.header(frames, 2))
+    except OSError as why:
+        log.warning("what a dead worker recorded cannot be mended", extra={"about": path, "why": str(why)})
+    return MediaRecorded(recording, path, frames // 8, wav.HEADER_BYTES + frames * 4, False)
 
 
 async def _reap(process: subprocess.Popen[bytes], patience_s: float) -> None:

@@ -2,8 +2,10 @@
 
     python -m media.aio.worker CONTROL_FD PARENT_PID HOST FIRST_PORT LAST_PORT STALL_TALK_S STALL_HOLD_S
 
-Rule 1: it never waits but in epoll.   Rule 2: whatever comes on a socket is only counted.   Rule 3: it dies with its
-parent. Packets of two joined legs go straight through (`leg`); the beat, each 5 ms for a quarter of the legs, does the
+Rule 1: it waits in epoll, and rests 0.25 ms under load.   Rule 2: whatever comes on a socket is only counted.
+Rule 3: it dies with its parent.
+
+Packets of two joined legs go straight through (`leg`); the beat, each 5 ms for a quarter of the legs, does the
 rest: prompts, mixing, voice activity, time-outs, recordings, reports.
 """
 
@@ -42,6 +44,7 @@ SLOTS = 4  # beats in a frame of 20 ms; each leg speaks on one of them
 ROUNDS = 200  # beats in a second; each leg and recording is looked after on one of them
 LATE_S = 0.5  # ours: further behind than this, beats are skipped and not made up for
 EVENTS = 64  # packets between two looks at the clock
+REST_S = 0.000_25  # ours: when packets come in pairs already, gather more before waking: a third less CPU for 0.3 ms
 OUTBOX_BYTES = 16 * 1024 * 1024  # ours: a parent that reads nothing for so long is no parent
 REFUSALS = 64  # ours: ports tried before an open is refused
 PR_SET_PDEATHSIG = 1
@@ -95,12 +98,18 @@ class Worker:
 
     def run(self) -> None:
         """Until the control socket closes."""
-        poll, hearers, clock = self._epoll.poll, self._hearers, time.monotonic
-        beat, due = 0, clock() + BEAT_S
+        poll, hearers, clock, rest = self._epoll.poll, self._hearers, time.monotonic, time.sleep
+        now = clock()
+        beat, due = 0, now + BEAT_S
         while True:
             try:
                 while True:
+                    events = poll(due - now if due > now else 0.0, EVENTS)
                     now = clock()
+                    for number, _ in events:
+                        hear = hearers.get(number)  # None: closed by one before it in the same batch
+                        if hear is not None:
+                            hear(now)
                     if now >= due:
                         self.now = now
                         if now - due > LATE_S:
@@ -110,12 +119,8 @@ class Worker:
                         self._beat(beat, now)
                     if self._told:
                         self._flush()
-                    events = poll(due - now if due > now else 0.0, EVENTS)
-                    now = clock()
-                    for number, _ in events:
-                        hear = hearers.get(number)  # None: closed by one before it in the same batch
-                        if hear is not None:
-                            hear(now)
+                    if 1 < len(events) < EVENTS:
+                        rest(REST_S)
             except (EOFError, BrokenPipeError):
                 return
             except Exception:

@@ -98,8 +98,11 @@ class Phone(asyncio.DatagramProtocol):
             self.say(frame, payload_type)
             due += 0.02
             tick: asyncio.Future[None] = loop.create_future()
-            loop.call_at(due, tick.set_result, None)
-            await tick
+            timer = loop.call_at(due, tick.set_result, None)
+            try:
+                await tick
+            finally:
+                timer.cancel()
 
     async def hush(self) -> None:
         if self._speaking is not None:

@@ -221,6 +221,7 @@ async def test_strangers_are_neither_heard_nor_answered_nor_obeyed(tmp_path: Pat
             stranger.say(loud)
             if index % 100 == 0:
                 stranger.press("9")
+                await house.settled()
         pcm = await bob.hears_tone(500, ms=600)
         assert tone.share(pcm, 2000) < 0.001
         house.link.play("a", 1, [tone_file(tmp_path, "p", 600, 200)])
@@ -231,7 +232,7 @@ async def test_strangers_are_neither_heard_nor_answered_nor_obeyed(tmp_path: Pat
         assert stranger.raw == 0
         assert house.of(MediaDigit) == []
         figures = await house.link.close("a")
-        assert figures.strangers >= 900  # the rest the kernel dropped
+        assert figures.strangers >= 900  # the kernel may drop some
         assert figures.malformed == 0
 
 
