@@ -87,7 +87,7 @@ kind: queue, queue: general | kind: collect, into: x, pattern: "(" | 12 | the pa
 kind: queue, queue: general | kind: collect, into: x, min: 9, max: 2 | 12 | min 9 is more than max 2 | swap them
 kind: queue, queue: general | kind: collect, into: caller | 12 | 'caller' is set by the house | another name
 kind: queue, queue: general | kind: lookup, into: x, url: "http://x/{{ caller }}" | 12 | 'caller' could change the address | url_encode
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize("row", MISTAKES.strip().splitlines())
