@@ -1,0 +1,48 @@
+// The states that people meet, and the screens they meet them on.
+export const BROWSER = process.env.CHROMIUM ?? '/usr/bin/chromium';
+export const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const common = { locale: 'fr-FR', timezoneId: 'Europe/Paris', reducedMotion: 'reduce' };
+export const SCREENS = {
+  desktop: { ...common, viewport: { width: 1280, height: 800 }, colorScheme: 'light' },
+  dark: { ...common, viewport: { width: 1280, height: 800 }, colorScheme: 'dark' },
+  wide: { ...common, viewport: { width: 1920, height: 1080 }, colorScheme: 'light' },
+  phone: { ...common, viewport: { width: 390, height: 844 }, colorScheme: 'light', hasTouch: true },
+  english: { ...common, locale: 'en-GB', viewport: { width: 1280, height: 800 }, colorScheme: 'light' },
+};
+export async function tell(port, body) {
+  await fetch(`http://127.0.0.1:${port}/preview`, { method: 'POST', body: JSON.stringify(body) });
+}
+const scene = (name, then) => ({ scene: name, then });
+export const STATES = [
+  { name: 'signin', signedOut: true, hash: '' },
+  { name: 'idle', ...scene('idle'), hash: '' },
+  { name: 'empty', ...scene('empty'), hash: '', only: ['desktop', 'phone'] },
+  { name: 'offer', ...scene('offer'), hash: '' },
+  { name: 'ambiguous', ...scene('ambiguous'), hash: '', only: ['desktop', 'dark', 'phone'] },
+  { name: 'call', ...scene('call'), hash: '' },
+  { name: 'held', ...scene('held', async (page, port) => tell(port, { quality: 'caller_not_heard' })), hash: '', only: ['desktop'] },
+  { name: 'wrapup', ...scene('wrapup', async (page) => { await page.click('#wrapup-code'); await page.keyboard.type('re'); }), hash: '' },
+  { name: 'offline', ...scene('call', async (page, port) => { await tell(port, { scene: 'offline', quiet: true }); await tell(port, { drop: true }); await page.waitForSelector('footer.lost'); }), hash: '', only: ['desktop', 'phone'] },
+  { name: 'keys', ...scene('call', async (page) => { await page.keyboard.press('?'); }), hash: '', only: ['desktop', 'dark'] },
+  { name: 'menu', ...scene('idle', async (page) => { await page.keyboard.press('p'); }), hash: '', only: ['desktop', 'phone'] },
+  { name: 'search', ...scene('idle'), hash: '#/search?q=martin' },
+  { name: 'contact', ...scene('idle'), hash: '#/contacts/p-claire' },
+  { name: 'case', ...scene('idle'), hash: '#/cases/c-4521', only: ['desktop', 'dark', 'phone'] },
+  { name: 'board', ...scene('idle'), hash: '#/board' },
+  { name: 'kiosk', ...scene('idle'), hash: '#/board/kiosk', only: ['wide', 'dark', 'desktop'] },
+  { name: 'trees', ...scene('idle', async (page) => { await page.waitForSelector('.svelte-flow__node'); await page.click('[role=treeitem] >> nth=3'); }), hash: '#/trees/accueil' },
+  { name: 'queues', ...scene('idle'), hash: '#/admin/queues/billing', only: ['desktop', 'dark', 'phone'] },
+  { name: 'advisors', ...scene('idle', async (page) => { await page.click('form .row.wrap .btn >> nth=1'); await page.waitForSelector('.secret'); }), hash: '#/admin/advisors/karim', only: ['desktop', 'phone'] },
+  { name: 'site', ...scene('idle'), hash: '#/admin/site', only: ['desktop', 'english'] },
+];
+/** Opens the page in a state and waits until it has settled. */
+export async function open(page, port, state) {
+  await tell(port, { signedIn: !state.signedOut });
+  await tell(port, { scene: state.scene ?? 'idle', quiet: true });
+  await page.goto(`http://127.0.0.1:${port}/${state.hash}`);
+  if (state.signedOut) await page.waitForSelector('form');
+  else await page.waitForSelector('main h1, main h2, main article');
+  await page.waitForLoadState('networkidle');
+  await state.then?.(page, port);
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+}
