@@ -157,12 +157,15 @@ class Tally:
             return False
         if kind is T.ENQUEUED:
             known = self._waits.get(interaction)
+            if known is not None and event.data.get("overflow_from"):
+                self._count(known, event.at, Figures(left=1))
+            since = event.data.get("since")
             channel = self._channels.get(interaction, "voice")
             wait = _Wait(
                 queue=str(event.data["queue"]),
                 channel=channel,
                 since=event.at,
-                first=known.first if known else event.at,
+                first=event.at if since is None else datetime.fromtimestamp(float(since), event.at.tzinfo),
                 answered=known.answered if known else False,
             )
             self._waits[interaction] = wait

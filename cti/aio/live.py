@@ -13,7 +13,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -29,9 +29,11 @@ from cti import rows, schemas, screenpop
 from cti.board import ADVISOR_STATES, Tally
 from cti.board import Live as Waits
 from cti.board import rows as board_rows
-from cti.session import Seat, Seats
+from cti.session import Seat, Seats, Work
 from routing.aio.web import SUPERVISORS, Caller
-from routing.models import Clock, Event, T
+from routing.distribution import Board as EngineBoard
+from routing.models import Clock, Event, Presence, State, T
+from routing.projection import AdvisorRow, InteractionRow
 from routing.site import Site
 from routing.store import Stores, WebSession
 
@@ -68,6 +70,7 @@ INTERACTION_EVENTS = frozenset(
         T.ABANDONED,
         T.INTERRUPTED,
         T.LEFT_QUEUE,
+        T.WRAPUP_CODED,
     }
 )
 CASE_EVENTS = frozenset({T.CASE_OPENED, T.CASE_CHANGED, T.CASE_REOPENED, T.CASE_CHOSEN})
@@ -78,6 +81,22 @@ CONTACT_EVENTS = frozenset(
 
 class Desk(Protocol):
     def subscribe(self, hear: Callable[[Event], None]) -> Callable[[], None]: ...
+
+    def interactions(self) -> list[InteractionRow]: ...
+
+    def advisor(self, advisor: str) -> AdvisorRow | None: ...
+
+    def reachable(self, advisor: str, channel: str) -> bool: ...
+
+    def board(self) -> EngineBoard: ...
+
+
+_WORK = {
+    State.OFFERED.value: Work.RINGING,
+    State.OPENED.value: Work.RINGING,  # with an advisor: click-to-call
+    State.ACTIVE.value: Work.TALKING,
+    State.WRAPUP.value: Work.WRAPUP,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +118,35 @@ class Out:
             or bool(self.roles & page.caller.roles)
             or (self.case is not None and self.case in page.cases)
         )
+
+
+def seats_of(desk: Desk, site: Site, now: datetime) -> list[Seat]:
+    """The seats as the desk has them at start."""
+    lines: dict[str, dict[UUID, Work]] = {}
+    for row in desk.interactions():
+        work = _WORK.get(row.state)
+        if row.advisor is not None and work is not None:
+            lines.setdefault(row.advisor, {})[row.id] = Work.HELD if row.held else work
+    found = []
+    for advisor in site.advisors:
+        state = desk.advisor(advisor.id)
+        found.append(
+            Seat(
+                advisor=advisor.id,
+                since=state.since if state else now,
+                presence=Presence(state.presence) if state else Presence.OFFLINE,
+                reason=state.reason if state else None,
+                phone_registered=desk.reachable(advisor.id, "voice"),
+                misses=state.misses if state else 0,
+                lines=lines.get(advisor.id, {}),
+            )
+        )
+    return found
+
+
+def waits_of(desk: Desk) -> dict[tuple[str, str], Waits]:
+    """Who waits, as the engine counts: also those to whom an advisor is just being rung."""
+    return {(q.queue, q.channel): Waits(q.waiting + q.offered, q.longest_wait_s) for q in desk.board().queues}
 
 
 def dumps(data: Any) -> str:
@@ -184,16 +232,14 @@ class Live:
         stores: Stores,
         site: Callable[[], Site],
         clock: Clock,
-        seats: Callable[[], Awaitable[Iterable[Seat]]] | None = None,
-        waits: Callable[[datetime], Mapping[tuple[str, str], Waits]] | None = None,
         inside: Callable[[], Mapping[str, Mapping[int, Mapping[str, int]]]] | None = None,
         recording: Callable[[UUID], bool] = lambda _: False,
         version: str = "0.1.0",
         board_every_s: float = 1.0,
     ) -> None:
-        """`seats`: as the rows have them at start; `waits`: the engine's own figures (else those of the log)."""
+        """`inside`: callers in each tree, version and node; `recording`: whether an interaction is recorded now."""
         self.desk, self.stores, self.site, self.clock = desk, stores, site, clock
-        self.load_seats, self.waits, self.inside = seats, waits, inside
+        self.inside = inside
         self.recording, self.version, self.board_every_s = recording, version, board_every_s
         self.seats = Seats()
         self.tally = Tally(site().queues, *self._day())
@@ -219,7 +265,7 @@ class Live:
     async def __aenter__(self) -> Live:
         self._unsubscribe = self.desk.subscribe(self._heard)
         await self._replay_day()
-        for seat in await self.load_seats() if self.load_seats else ():
+        for seat in seats_of(self.desk, self.site(), self.clock.now()):
             self.seats.put(seat)
         early, self._early = self._early or [], None
         for waiting in early:
@@ -552,7 +598,7 @@ class Live:
         for advisor, seat in people:
             for queue in rows.queues_of(advisor, site):
                 staff.setdefault(queue, []).append(seat.state)
-        live = dict(self.waits(now)) if self.waits else self._with_breaches(self.tally.live(now), now)
+        live = self._with_breaches(waits_of(self.desk), now)
         wide = caller is None or bool(caller.roles & SUPERVISORS)
         return schemas.Board(
             at=now,
@@ -721,7 +767,7 @@ class Live:
                     page.transport.abort()  # its writer hangs in the socket
         if not self.pages:
             return
-        if self._dirty or self.tally.live(self.clock.now()):
+        if self._dirty or any(w.waiting for w in waits_of(self.desk).values()):
             self._dirty = False
             wide = _rest("board.changed", self.board(), self.clock.now())
             for page in self.pages:
