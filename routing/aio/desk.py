@@ -24,7 +24,7 @@ import structlog
 
 from routing.aio.clock import id_ms
 from routing.aio.crash import crash_point
-from routing.aio.postgres import connect, load_sql
+from routing.aio.postgres import connect, event_of, load_sql
 from routing.book import Batch, Book, Done, Loaded, Wants
 from routing.distribution import Board
 from routing.models import Clock, Event, Ids, Outcome, Submission, T
@@ -77,6 +77,7 @@ TRANSIENT = (
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
     asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,
 )
@@ -121,21 +122,6 @@ _EVENT_COLUMNS = (
 def row_of(table: type[Row], record: Any) -> Row:
     """A row from its record, whatever the order of its columns."""
     return table(*[record[name] for name in _COLUMNS[table]])
-
-
-def event_of(organisation: UUID, record: Any) -> Event:
-    return Event(
-        seq=record["seq"],
-        id=record["id"],
-        at=record["at"],
-        organisation=organisation,
-        type=T(record["type"]),
-        interaction=record["interaction"],
-        case=record["case_id"],
-        contact=record["contact"],
-        advisor=record["advisor"],
-        data=record["data"],
-    )
 
 
 def _columns(table: type[Row], rows: Iterable[Row]) -> list[list[Any]]:

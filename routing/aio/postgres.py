@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import fields, replace
+from datetime import datetime
 from importlib.resources import files
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import structlog
+from pydantic import TypeAdapter
+
+from routing.identity import normalise, sort_name
+from routing.models import Clock, Event, T
+from routing.site import Site
+from routing.store import (
+    AddressView,
+    CaseView,
+    Changed,
+    ContactView,
+    InteractionView,
+    MergeView,
+    Person,
+    PhoneSecret,
+    PopRows,
+    RecordingView,
+    SiteVersion,
+    Step,
+    Stores,
+    TreeVersion,
+    Unavailable,
+    WebSession,
+)
+
+log = structlog.get_logger(__name__)
 
 MIGRATION_LOCK = 0x6D6F6E6F66696C  # "monofil"
 OLDEST_SERVER = 15
@@ -120,6 +152,21 @@ async def _migrate(connection: asyncpg.Connection) -> list[int]:
     return applied
 
 
+def event_of(organisation: UUID, record: Any) -> Event:
+    return Event(
+        seq=record["seq"],
+        id=record["id"],
+        at=record["at"],
+        organisation=organisation,
+        type=T(record["type"]),
+        interaction=record["interaction"],
+        case=record["case_id"],
+        contact=record["contact"],
+        advisor=record["advisor"],
+        data=record["data"],
+    )
+
+
 async def organisation_id(connection: Any, short: str, new_id: Callable[[], UUID], now: Any) -> UUID:
     """The id of an organisation by its short name, made when it is new."""
     await connection.execute(
@@ -130,3 +177,475 @@ async def organisation_id(connection: Any, short: str, new_id: Callable[[], UUID
     )
     found: UUID = await connection.fetchval("SELECT id FROM organisation WHERE short = $1", short)
     return found
+
+
+# ---- the stores ------------------------------------------------------------------------------------------------------
+
+SITE_CHANNEL = "monofil_site"
+SITE_POLL_S = 2.0  # a NOTIFY may be lost: it is only a hint
+_SITE: TypeAdapter[Site] = TypeAdapter(Site)
+
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # a database that accepts no connections for now
+)
+
+
+def site_document(site: Site) -> Any:
+    """A site as JSON values, the same for equal sites."""
+    return _SITE.dump_python(site, mode="json")
+
+
+def site_from(document: Any) -> Site:
+    return _SITE.validate_python(document)
+
+
+class _Store:
+    """A store of one organisation on a pool."""
+
+    def __init__(self, pool: asyncpg.Pool, organisation: UUID, clock: Clock) -> None:
+        self._pool = pool
+        self._own = organisation
+        self._clock = clock
+        self._sql = _stores_sql()
+
+    @asynccontextmanager
+    async def _db(self) -> AsyncIterator[asyncpg.Connection]:
+        try:
+            async with self._pool.acquire(timeout=10) as connection:
+                yield connection
+        except AWAY as error:
+            if isinstance(error, ValueError):  # asyncpg's DataError: our mistake
+                raise
+            raise Unavailable(str(error) or type(error).__name__) from error
+
+    async def _all(self, name: str, *arguments: Any) -> list[Any]:
+        async with self._db() as connection:
+            return list(await connection.fetch(self._sql[name], self._own, *arguments))
+
+    async def _one(self, name: str, *arguments: Any) -> Any | None:
+        found = await self._all(name, *arguments)
+        return found[0] if found else None
+
+    async def _do(self, name: str, *arguments: Any) -> None:
+        async with self._db() as connection:
+            await connection.execute(self._sql[name], self._own, *arguments)
+
+
+@functools.cache
+def _stores_sql() -> dict[str, str]:
+    return load_sql("stores.sql")
+
+
+class PhoneAccounts(_Store):
+    async def secret(self, account: str) -> PhoneSecret | None:
+        row = await self._one("phone_secret", account)
+        return PhoneSecret(*row) if row else None
+
+    async def secrets(self) -> Mapping[str, PhoneSecret]:
+        return {row["account"]: PhoneSecret(*row) for row in await self._all("phone_secrets")}
+
+    async def set_secret(self, secret: PhoneSecret) -> None:
+        now = self._clock.now()
+        await self._do("set_phone_secret", secret.account, secret.realm, secret.md5, secret.sha256, now)
+
+
+class Persons(_Store):
+    async def password_hash(self, login: str) -> str | None:
+        row = await self._one("password_hash", login)
+        return row["password_hash"] if row else None
+
+    async def set_password_hash(self, login: str, hashed: str) -> None:
+        async with self._db() as connection, connection.transaction():
+            await connection.execute(
+                self._sql["set_password_hash"], self._own, login, hashed, self._clock.now()
+            )
+            await connection.execute(self._sql["end_sessions_of"], self._own, login)
+
+    async def logins(self) -> Sequence[str]:
+        return [row["login"] for row in await self._all("logins")]
+
+    async def add_session(self, session: WebSession) -> None:
+        async with self._db() as connection, connection.transaction():
+            await connection.execute(self._sql["end_expired_sessions"], self._own, self._clock.now())
+            values = (session.token_hash, session.login, session.csrf, session.created_at, session.expires_at)
+            await connection.execute(self._sql["add_session"], self._own, *values)
+
+    async def session(self, token_hash: bytes) -> WebSession | None:
+        row = await self._one("session", token_hash, self._clock.now())
+        return WebSession(*row) if row else None
+
+    async def end_session(self, token_hash: bytes) -> None:
+        await self._do("end_session", token_hash)
+
+
+def _site_version(row: Any) -> SiteVersion:
+    return SiteVersion(row["version"], row["at"], row["by"], site_from(row["document"]))
+
+
+class SiteVersions(_Store):
+    async def current(self) -> SiteVersion | None:
+        row = await self._one("current_site")
+        return _site_version(row) if row else None
+
+    async def version(self, number: int) -> SiteVersion | None:
+        row = await self._one("site_version", number)
+        return _site_version(row) if row else None
+
+    async def number(self) -> int:
+        """Of the current version; 0 when there is none."""
+        row = await self._one("site_number")
+        return int(row[0]) if row else 0
+
+    async def apply(self, site: Site, *, base: int | None, by: str, note: str = "") -> SiteVersion:
+        async with self._db() as connection, connection.transaction():
+            return await self._apply(connection, site, base, by, note)
+
+    async def _apply(
+        self, connection: asyncpg.Connection, site: Site, base: int | None, by: str, note: str
+    ) -> SiteVersion:
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"site {self._own}")
+        row = await connection.fetchrow(self._sql["current_site"], self._own)
+        there = row["version"] if row else 0
+        if base is not None and base != there:
+            raise Changed(there)
+        document = site_document(site)
+        if row and row["document"] == document:
+            return _site_version(row)
+        now = self._clock.now()
+        await connection.execute(self._sql["add_site"], self._own, there + 1, now, by, document)
+        published = {
+            tree["id"]: tree for tree in await connection.fetch(self._sql["current_trees"], self._own)
+        }
+        for tree, words in document["trees"].items():
+            former = published.get(tree)
+            if former is None or former["document"] != words:
+                number = former["version"] + 1 if former else 1
+                await connection.execute(self._sql["add_tree"], self._own, tree, number, now, by, note, words)
+        await connection.execute("SELECT pg_notify($1, $2)", SITE_CHANNEL, f"{self._own} {there + 1}")
+        return SiteVersion(there + 1, now, by, site)
+
+
+def _tree_version(row: Any) -> TreeVersion:
+    return TreeVersion(row["id"], row["version"], row["at"], row["by"], row["note"], row["document"])
+
+
+class TreeVersions(_Store):
+    async def current(self, tree: str) -> TreeVersion | None:
+        row = await self._one("current_tree", tree)
+        return _tree_version(row) if row else None
+
+    async def all_current(self) -> Mapping[str, TreeVersion]:
+        return {row["id"]: _tree_version(row) for row in await self._all("current_trees")}
+
+    async def version(self, tree: str, number: int) -> TreeVersion | None:
+        row = await self._one("tree_version", tree, number)
+        return _tree_version(row) if row else None
+
+    async def versions(self, tree: str) -> Sequence[TreeVersion]:
+        return [_tree_version(row) for row in await self._all("tree_versions", tree)]
+
+    async def publish(self, tree: str, document: Any, *, by: str, note: str = "") -> TreeVersion:
+        """Publishes through the site, which stays the one truth. LookupError when there is no site yet."""
+        sites = SiteVersions(self._pool, self._own, self._clock)
+        while True:
+            now = await sites.current()
+            if now is None:
+                raise LookupError("there is no site to publish a tree in: apply one first")
+            changed = replace(now.site, trees={**now.site.trees, tree: document})
+            with contextlib.suppress(Changed):
+                await sites.apply(changed, base=now.version, by=by, note=note)
+                break
+        found = await self.current(tree)
+        assert found is not None
+        return found
+
+
+def _case_view(row: Any) -> CaseView:
+    return CaseView(
+        id=row["id"],
+        number=row["number"],
+        subject=row["subject"],
+        state=row["state"],
+        provisional=row["provisional"],
+        contact=row["person"],
+        contact_name=row["contact_name"],
+        opened_at=row["opened_at"],
+        changed_at=row["changed_at"],
+        closed_at=row["closed_at"],
+        follows=row["follows"],
+        channels=tuple(row["channels"]),
+        notes=row["notes"],
+    )
+
+
+_SAME = tuple(
+    each.name for each in fields(InteractionView) if each.name not in ("case", "contact", "recordings")
+)
+
+
+def _interaction_view(row: Any) -> InteractionView:
+    same = {name: row[name] for name in _SAME}
+    return InteractionView(
+        case=row["case_id"], contact=row["person"], recordings=tuple(row["recordings"]), **same
+    )
+
+
+class CaseFiles(_Store):
+    async def get(self, case: UUID) -> CaseView | None:
+        row = await self._one("case", case)
+        return _case_view(row) if row else None
+
+    async def list(
+        self,
+        *,
+        state: str | None = None,
+        text: str = "",
+        contact: UUID | None = None,
+        limit: int = 50,
+        after: tuple[datetime, UUID] | None = None,
+        region: str = "FR",
+    ) -> Sequence[CaseView]:
+        """`region`: whose rules a number typed without a country follows."""
+        at, last = after or (None, None)
+        words = text.strip()
+        number = normalise("phone", words, region)
+        rows = await self._all("cases", state, contact, words, sort_name(words), number, at, last, limit)
+        return [_case_view(row) for row in rows]
+
+    async def interactions(self, case: UUID) -> Sequence[InteractionView]:
+        return [_interaction_view(row) for row in await self._all("interactions_of_case", case)]
+
+
+class ContactBook(_Store):
+    async def _persons(self, contacts: Sequence[UUID]) -> dict[UUID, Any]:
+        return {row["id"]: row for row in await self._all("persons", list(contacts))}
+
+    async def get(self, contact: UUID) -> ContactView | None:
+        people = await self._persons([contact])
+        return await self._view(next(iter(people.values()))) if people else None
+
+    async def _view(self, person: Any) -> ContactView:
+        members = [row["id"] for row in await self._all("family", person["id"])]
+        addresses = await self._all("addresses", members)
+        merges = await self._all("merges", members)
+        return ContactView(
+            id=person["id"],
+            name=person["name"],
+            company=person["company"],
+            vip=person["vip"],
+            language=person["language"],
+            provisional=person["provisional"],
+            draft=person["draft"],
+            members=tuple(sorted(members)),
+            addresses=tuple(AddressView(*row) for row in addresses),
+            merged_from=tuple(MergeView(*row) for row in merges),
+        )
+
+    async def find(self, text: str, *, limit: int = 20, region: str = "FR") -> Sequence[ContactView]:
+        words = text.strip()
+        found = await self._all("find_contacts", sort_name(words), normalise("phone", words, region), limit)
+        people = await self._persons([row["contact"] for row in found])
+        return [await self._view(person) for person in people.values()]
+
+    async def by_address(self, kind: str, value: str, *, region: str = "FR") -> Sequence[ContactView]:
+        found = await self._all("contacts_by_address", kind, normalise(kind, value, region))
+        people = await self._persons([row["contact"] for row in found])
+        return [await self._view(person) for person in people.values()]
+
+    async def address(self, address: UUID) -> AddressView | None:
+        row = await self._one("address", address)
+        return AddressView(*row) if row else None
+
+    async def interactions(self, contact: UUID, *, limit: int = 5) -> Sequence[InteractionView]:
+        return [
+            _interaction_view(row)
+            for row in await self._all("interactions_of_contacts", [contact], None, limit)
+        ]
+
+
+def _step(row: Any) -> Step:
+    return Step(row["tree"], row["version"], row["node"], row["exit"], row["seconds"], row["keys"], row["at"])
+
+
+class CaseTimeline(_Store):
+    async def events(self, case: UUID) -> Sequence[Event]:
+        return [event_of(self._own, row) for row in await self._all("case_events", case)]
+
+    async def notes(self, case: UUID) -> Mapping[UUID, str]:
+        return {row["id"]: row["text"] for row in await self._all("notes_of_case", case)}
+
+    async def paths(self, case: UUID) -> Mapping[UUID, Sequence[Step]]:
+        ids = [row["id"] for row in await self._all("interaction_ids_of_case", case)]
+        paths: dict[UUID, list[Step]] = {}
+        for row in await self._all("path", ids):
+            paths.setdefault(row["interaction"], []).append(_step(row))
+        return paths
+
+    async def interaction(self, interaction: UUID) -> InteractionView | None:
+        row = await self._one("interaction", interaction)
+        return _interaction_view(row) if row else None
+
+    async def why(self, interaction: UUID) -> Sequence[Mapping[str, Any]]:
+        return [
+            {
+                "offer": row["offer"],
+                "advisor": row["advisor"],
+                "at": row["made_at"],
+                "how": row["how"],
+                "reason": row["reason"],
+                "epoch": row["epoch"],
+                "ended_at": row["ended_at"],
+                "why": row["why"],
+            }
+            for row in await self._all("why", interaction)
+        ]
+
+    async def pop(self, interaction: UUID, *, last: int = 5) -> PopRows | None:
+        row = await self._one("interaction", interaction)
+        if row is None:
+            return None
+        it = _interaction_view(row)
+        persons = await self._matched(row)
+        who = [person.contact for person in persons] or [it.contact]
+        case = await self._one("case", it.case)
+        open_cases = [_case_view(found) for found in await self._all("open_cases_of", who)]
+        before = [
+            _interaction_view(found)
+            for found in await self._all("interactions_of_contacts", who, it.id, last)
+        ]
+        earlier = [each for each in before if each.opened_at <= it.opened_at]
+        return PopRows(
+            interaction=it,
+            case=_case_view(case) if case else None,
+            persons=tuple(persons),
+            path=tuple(_step(found) for found in await self._all("path", [it.id])),
+            facts=row["facts"],
+            open_cases=tuple(open_cases),
+            last_interactions=tuple(before),
+            last_advisor=next((each.advisor for each in before if each.advisor and each.accepted_at), None),
+            kind="repeat" if earlier else "first",
+            caller_name=row["caller_name"],
+        )
+
+    async def _matched(self, row: Any) -> list[Person]:
+        """Everybody whom the address may mean, or the one somebody has chosen."""
+        chosen = await self._one("chosen", row["id"])
+        named = row["direction"] == "out" or (chosen is not None and chosen[0])
+        if named:
+            contacts = [row["contact"]]
+        elif row["address"] is None:
+            contacts = []
+        else:
+            found = await self._all("contacts_by_address", row["address_kind"], row["address_value"])
+            contacts = [each["contact"] for each in found]
+        people = await self._all("persons", contacts)
+        if named:
+            why, sure = ("chosen" if chosen is not None and chosen[0] else "case"), "certain"
+        elif len(people) > 1:
+            why, sure = "number", "possible"
+        else:
+            why, sure = "number", "certain" if row["attestation"] == "A" else "likely"
+        return [Person(each["id"], each["name"], each["company"], each["vip"], why, sure) for each in people]
+
+
+class RecordingFiles(_Store):
+    async def get(self, recording: UUID) -> RecordingView | None:
+        row = await self._one("recording", recording)
+        return RecordingView(*row) if row else None
+
+    async def of_interaction(self, interaction: UUID) -> Sequence[RecordingView]:
+        return [RecordingView(*row) for row in await self._all("recordings_of", interaction)]
+
+
+class EventLog(_Store):
+    async def after(self, seq: int, *, limit: int = 1000) -> Sequence[Event]:
+        return [event_of(self._own, row) for row in await self._all("events_after", seq, limit)]
+
+    async def last_seq(self) -> int:
+        row = await self._one("last_seq")
+        return int(row[0]) if row else 0
+
+
+def stores(pool: asyncpg.Pool, organisation: UUID, clock: Clock) -> Stores:
+    """Every store of one organisation."""
+    there = (pool, organisation, clock)
+    return Stores(
+        organisation=organisation,
+        accounts=PhoneAccounts(*there),
+        people=Persons(*there),
+        sites=SiteVersions(*there),
+        trees=TreeVersions(*there),
+        cases=CaseFiles(*there),
+        contacts=ContactBook(*there),
+        timeline=CaseTimeline(*there),
+        recordings=RecordingFiles(*there),
+        log=EventLog(*there),
+    )
+
+
+class SiteWatch:
+    """`async with SiteWatch(dsn, sites, organisation, seen, changed)`: calls `changed` with each new version.
+
+    Hears NOTIFY at once and asks every two seconds anyway; a database that is away is asked again.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        sites: SiteVersions,
+        organisation: UUID,
+        seen: int,
+        changed: Callable[[SiteVersion], Awaitable[None]],
+    ) -> None:
+        self._dsn, self._sites, self._own = dsn, sites, organisation
+        self._seen, self._changed = seen, changed
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> SiteWatch:
+        self._task = asyncio.create_task(self._run(), name="site watch")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    def _told(self, connection: Any, pid: int, channel: str, payload: str) -> None:
+        if payload.startswith(str(self._own)):
+            self._wake.set()
+
+    async def _run(self) -> None:
+        connection: asyncpg.Connection | None = None
+        try:
+            while True:
+                try:
+                    if connection is None or connection.is_closed():
+                        connection = await asyncpg.connect(self._dsn, timeout=10)
+                        await connection.add_listener(SITE_CHANNEL, self._told)
+                    if await self._sites.number() > self._seen:
+                        version = await self._sites.current()
+                        if version is not None:
+                            await self._changed(version)
+                            self._seen = version.version
+                except (Unavailable, *AWAY) as error:
+                    log.warning("the site cannot be asked for now", error=repr(error))
+                except Exception as error:
+                    log.error(
+                        "a new version of the site could not be taken", error=repr(error), exc_info=error
+                    )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), SITE_POLL_S)
+                self._wake.clear()
+        finally:
+            if connection is not None:
+                connection.terminate()

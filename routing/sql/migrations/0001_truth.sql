@@ -361,3 +361,44 @@ CREATE TABLE web_session (
     PRIMARY KEY (token_hash)
 );
 CREATE INDEX web_session_of_login ON web_session (organisation_id, login);
+
+-- ---- persons: contacts seen through their merges ---------------------------------------------------------------------
+
+CREATE FUNCTION person_of(organisation uuid, contact_id uuid) RETURNS uuid LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE up AS (
+        SELECT c.id, c.merged_into FROM contact c WHERE c.organisation_id = organisation AND c.id = contact_id
+        UNION
+        SELECT c.id, c.merged_into FROM contact c JOIN up ON c.organisation_id = organisation AND c.id = up.merged_into
+    )
+    SELECT up.id FROM up WHERE up.merged_into IS NULL
+$$;
+
+CREATE FUNCTION family_of(organisation uuid, contact_ids uuid[]) RETURNS SETOF uuid LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE family AS (
+        SELECT person_of(organisation, one) AS id FROM unnest(contact_ids) AS one
+        UNION
+        SELECT c.id FROM contact c JOIN family f ON c.organisation_id = organisation AND c.merged_into = f.id
+    )
+    SELECT family.id FROM family WHERE family.id IS NOT NULL
+$$;
+
+CREATE VIEW interaction_told AS
+SELECT i.*, person_of(i.organisation_id, i.contact) AS person, c.number AS case_number, coalesce(d.name, '') AS contact_name,
+    coalesce(a.value, n.received, '') AS address_value, coalesce(n.received, '') AS received,
+    coalesce(n.name, '') AS caller_name, coalesce(n.facts, '{}'::jsonb) AS facts, a.kind AS address_kind,
+    ARRAY(SELECT r.id FROM recording r
+          WHERE r.organisation_id = i.organisation_id AND r.interaction = i.id ORDER BY r.at, r.id) AS recordings
+FROM interaction i
+JOIN case_file c ON c.organisation_id = i.organisation_id AND c.id = i.case_id
+LEFT JOIN contact_data d ON d.organisation_id = i.organisation_id AND d.contact = person_of(i.organisation_id, i.contact)
+LEFT JOIN address_data a ON a.organisation_id = i.organisation_id AND a.address = i.address
+LEFT JOIN interaction_data n ON n.organisation_id = i.organisation_id AND n.interaction = i.id;
+
+CREATE VIEW case_told AS
+SELECT c.*, person_of(c.organisation_id, c.contact) AS person, coalesce(d.name, '') AS contact_name, d.sort_name,
+    coalesce(s.subject, '') AS subject,
+    ARRAY(SELECT DISTINCT i.channel FROM interaction i
+          WHERE i.organisation_id = c.organisation_id AND i.case_id = c.id ORDER BY 1) AS channels
+FROM case_file c
+LEFT JOIN contact_data d ON d.organisation_id = c.organisation_id AND d.contact = person_of(c.organisation_id, c.contact)
+LEFT JOIN case_data s ON s.organisation_id = c.organisation_id AND s.case_id = c.id;
