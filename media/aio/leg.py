@@ -186,7 +186,15 @@ class Leg:
         self.latched = None
         self._send = self._send_by_door
 
-    def _latch(self, source: Address) -> None:
+    def _latch(self, source: Address, size: int, now: float) -> None:
+        """The packet in BUFFER has shown where the far side is: connect the line there, and hear the packet."""
+        early = [bytes(VIEWS[size])]
+        self._connect_line(source, early)
+        for packet in early:
+            BUFFER[: len(packet)] = packet
+            self._unusual(len(packet), now)
+
+    def _connect_line(self, source: Address, early: list[bytes]) -> None:
         self._unlatch()
         line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
@@ -198,9 +206,12 @@ class Leg:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
             line.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP_EF)
             self.door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-            while True:  # what came between bind and connect is of anybody: drop it
-                line.recv_into(BUFFER)
-                self.strangers += 1
+            while True:  # what came between bind and connect is of anybody
+                packet, sender = line.recvfrom(len(BUFFER))
+                if sender == source:
+                    early.append(packet)
+                else:
+                    self.strangers += 1
         except BlockingIOError:
             pass
         except OSError:
@@ -291,8 +302,7 @@ class Leg:
                 self.strangers += 1
             return
         if promised or self._is_far_side(source, now):
-            self._latch(source)
-            self._unusual(size, now)
+            self._latch(source, size, now)
         else:
             self.strangers += 1
 

@@ -196,6 +196,10 @@ class House:
                 await self._more.wait()
         return self.of(kind)
 
+    async def restarted(self) -> None:
+        """The link has begun again what died."""
+        await asyncio.wait_for(asyncio.gather(*self.link._tasks), 15)
+
     async def settled(self) -> None:
         """Every command given so far has been carried out: a round trip behind them."""
         await self.link.open("settled")

@@ -8,11 +8,13 @@ import os
 import random
 import resource
 import signal
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 
 from media import rtcp, rtp, tone, wav
 from media.aio.link import (
@@ -342,6 +344,8 @@ async def test_loss_and_disorder_are_counted_and_passed_on_as_they_are() -> None
         house.link.join("a", "b")
         order = [0, 1, 2, 4, 3, 5, 6, 9, 10, 10, 11]
         for index in order:
+            if index == 1:
+                await bob.hears(1)
             data = rtp.Packet(0, 65530 + index & 0xFFFF, 160 * index, 77, bytes([index]) * 160)
             ana.send(rtp.build(data))
         await bob.until(lambda: len(bob.heard) == 10)
@@ -534,9 +538,7 @@ async def test_a_dead_worker_ends_its_own_legs_and_a_new_one_takes_new_calls(tmp
         assert (cut.duration_ms, cut.bytes) == (len(left) // 8, path.stat().st_size)
         assert await house.link.close("a") == LegStatistics(0, 0, 0, 0.0, 0, 0)
         await ana.hush()
-        async with asyncio.timeout(10):
-            while len(house.link.pids) < 2:
-                await house.settled()
+        await house.restarted()
         names = [f"n{index}" for index in range(6)]
         for name in names:
             await house.link.open(name)
@@ -588,3 +590,47 @@ async def test_without_workers_nothing_opens() -> None:
         await link.open("a")
     with pytest.raises(MediaUnavailable):
         MediaLink(workers=20, host="127.0.0.1", ports=(first, first + 19), hear=lambda _: None)
+
+
+async def test_a_worker_dies_with_its_parent_however_that_dies() -> None:
+    first = free_ports(20)
+    script = f"""
+import asyncio
+from media.aio.link import MediaLink
+async def main():
+    link = MediaLink(workers=1, host="127.0.0.1", ports=({first}, {first + 19}), hear=print)
+    await link.start()
+    print(link.pids[0], flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert parent.stdout is not None
+    pid = int(await asyncio.wait_for(parent.stdout.readline(), 15))
+    handle = os.pidfd_open(pid)
+    gone = asyncio.Event()
+    asyncio.get_running_loop().add_reader(handle, gone.set)
+    try:
+        parent.kill()
+        await parent.communicate()
+        await asyncio.wait_for(gone.wait(), 5)
+    finally:
+        asyncio.get_running_loop().remove_reader(handle)
+        os.close(handle)
+
+
+def test_it_runs_on_uvloop_as_well() -> None:
+    async def call() -> None:
+        async with House() as house:
+            ana, bob = await house.leg("a"), await house.leg("b")
+            house.link.join("a", "b")
+            ana.speak(500)
+            await bob.hears_tone(500)
+            os.kill(house.link.pids[0], signal.SIGKILL)
+            assert (await house.told(WorkerLost))[0].legs == ("a", "b")
+            await house.restarted()
+            await house.link.open("c")
+
+    uvloop.run(call())
