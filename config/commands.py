@@ -46,7 +46,7 @@ async def stores(settings: Settings, organisation: str | None = None) -> AsyncIt
         await postgres.migrate(dsn)
         async with postgres.pool(dsn, size=2) as pool:
             key = await _organisation(pool, organisation)
-            yield postgres.stores(pool, key, SystemClock(), IdMaker())
+            yield postgres.stores(pool, key, SystemClock())
 
 
 async def _organisation(pool: asyncpg.Pool, short: str | None) -> UUID:

@@ -276,7 +276,7 @@ class Mistake:
         """One line: file:line: where: what is wrong and was expected; the cure."""
         what, cure = self.words(language)
         place = f" {self.where}:" if self.path else ""
-        return f"{self.file}:{self.line}:{place} {what}; {cure}."
+        return f"{self.file}:{self.line}:{place} {what}; {cure}{'' if cure.endswith('?') else '.'}"
 
     def words(self, language: str = "en") -> tuple[str, str]:
         """(what is wrong and was expected, the cure)"""

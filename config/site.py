@@ -618,6 +618,9 @@ class _Check:
                 key = "overflow_to" if queue.overflow_to else "overflow_after"
                 self.doc.wrong((*path, key), "overflow_half", got=key)
             self._overflow(name, entries["queues"])
+        if organisation and self.sounds is not None:
+            notice = ("organisation", "recording_notice")
+            self._must_be(notice, "sound", organisation.recording_notice, tuple(self.sounds))
         phones: dict[str, str] = {}
         advisor: AdvisorEntry
         for name, advisor in entries["advisors"].items():

@@ -128,7 +128,7 @@ SLEEPS = {"time.sleep", "sleep", "asyncio.sleep"}
 
 
 def test_no_test_sleeps() -> None:
-    """`asyncio.sleep(0)` is a turn of the loop; the peers in tests/fakes and the loads in tests/bench pace real time."""
+    """`asyncio.sleep(0)` is a turn of the loop; peers (tests/fakes) and loads (tests/bench) pace real time."""
     found = []
     for file, tree in sources("tests"):
         if not file.name.startswith("test_"):
