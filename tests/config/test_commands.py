@@ -1,0 +1,165 @@
+"""Apply, export, passwords and why, on a real database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from argon2 import PasswordHasher
+
+from config import commands
+from config.failures import Failure
+from config.settings import Settings, load
+from config.site import check, check_text, export
+from routing.aio.clock import IdMaker
+from routing.site import Advisor, Site
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "site.example.yaml"
+
+
+@pytest.fixture
+def site() -> Site:
+    found = check(EXAMPLE).site
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def settings(database: str) -> Settings:
+    return load({"MONOFIL_DATABASE_URL": database})
+
+
+async def test_a_site_applied_twice_is_one_version(settings: Settings, site: Site) -> None:
+    assert await commands.apply(settings, site, force=False) == commands.Applied(1, changed=True)
+    assert await commands.apply(settings, site, force=False) == commands.Applied(1, changed=False)
+
+
+async def test_what_is_exported_changes_nothing_when_applied(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    written = export((await commands.export(settings, None)).site)
+    again = check_text(written).site
+    assert again is not None
+    assert await commands.apply(settings, again, force=False) == commands.Applied(1, changed=False)
+    async with commands.stores(settings) as at:
+        assert {tree.version for tree in (await at.trees.all_current()).values()} == {1}
+
+
+async def test_a_changed_tree_gets_a_version_and_the_others_keep_theirs(
+    settings: Settings, site: Site
+) -> None:
+    await commands.apply(settings, site, force=False)
+    trees = {**site.trees, "nuit": {**site.trees["nuit"], "title": "Another title"}}
+    await commands.apply(settings, replace(site, trees=trees), force=False)
+    async with commands.stores(settings) as at:
+        versions = {name: tree.version for name, tree in (await at.trees.all_current()).items()}
+    assert versions == {"accueil": 1, "suivi": 1, "nuit": 2}
+
+
+async def _renamed_in_the_console(settings: Settings, site: Site) -> Site:
+    changed = replace(site, queues=(replace(site.queues[0], name="Colis perdus"), *site.queues[1:]))
+    async with commands.stores(settings) as at:
+        current = await at.sites.current()
+        assert current is not None
+        await at.sites.apply(changed, base=current.version, by="nadia")
+    return changed
+
+
+async def test_apply_refuses_to_undo_what_was_changed_since_and_shows_it(
+    settings: Settings, site: Site
+) -> None:
+    await commands.apply(settings, site, force=False)
+    await _renamed_in_the_console(settings, site)
+    refused = await commands.apply(settings, site, force=False)
+    assert (refused.refused, refused.changed, refused.version) == (True, False, 2)
+    assert any("nadia" in line for line in refused.lost[:2])
+    assert any(line.startswith("-") and "Colis perdus" in line for line in refused.lost)
+    forced = await commands.apply(settings, site, force=True)
+    assert (forced.changed, forced.version, forced.lost) == (True, 3, refused.lost)
+    assert (await commands.export(settings, None)).site == site
+
+
+async def test_a_file_that_has_taken_the_changes_in_is_no_loss(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    changed = await _renamed_in_the_console(settings, site)
+    assert await commands.apply(settings, changed, force=False) == commands.Applied(2, changed=False)
+
+
+async def test_an_empty_database_tells_to_apply_a_site_first(settings: Settings) -> None:
+    with pytest.raises(Failure, match=r"run `monofil apply SITE\.yaml` first"):
+        await commands.export(settings, None)
+
+
+async def test_of_several_organisations_one_must_be_named(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    await commands.apply(settings, replace(site, organisation="other", name="Other"), force=False)
+    with pytest.raises(Failure, match=r"\(other, postal\): name one with --organisation"):
+        await commands.export(settings, None)
+    assert (await commands.export(settings, "other")).site.name == "Other"
+
+
+async def test_a_password_is_kept_as_its_argon2_hash_only(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    password = commands.made_up_password()
+    assert await commands.set_password(settings, "lea", password, phone=False) == "lea"
+    async with commands.stores(settings) as at:
+        hashed = await at.people.password_hash("lea")
+        assert await at.people.logins() == ["lea"]
+    assert hashed is not None
+    assert hashed.startswith("$argon2id$")
+    assert PasswordHasher().verify(hashed, password)
+
+
+async def test_a_phone_password_is_kept_as_ha1_in_both_forms(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    assert await commands.set_password(settings, "lea", "zanzibar-zanzibar", phone=True) == "101"
+    async with commands.stores(settings) as at:
+        secret = await at.accounts.secret("101")
+    assert secret == commands.phone_secret("101", "monofil", "zanzibar-zanzibar")
+
+
+def test_ha1_is_that_of_the_rfc() -> None:
+    # RFC 7616 3.9.1 gives H(Mufasa:http-auth@example.org:Circle of Life) as a part of its responses
+    secret = commands.phone_secret("Mufasa", "http-auth@example.org", "Circle of Life")
+    assert secret.md5 == "3d78807defe7de2157e2b0b6573a855f"
+    assert secret.sha256 == "7987c64c30e25f1b74be53f966b49b90f2808aa92faf9a00262392d7b4794232"
+
+
+def test_made_up_passwords_differ_and_can_be_read_out() -> None:
+    made = {commands.made_up_password() for _ in range(200)}
+    assert len(made) == 200
+    assert all(len(word) == 19 and set(word) <= {*commands.ALPHABET, "-"} for word in made)
+
+
+async def test_nobody_has_a_password_who_is_not_in_the_site(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    with pytest.raises(Failure, match=r"There is no advisor zoe .*monofil user add zoe"):
+        await commands.set_password(settings, "zoe", "a long password", phone=False)
+    with pytest.raises(Failure, match="admin has no phone"):
+        await commands.set_password(settings, "admin", "a long password", phone=True)
+
+
+async def test_a_new_person_is_in_the_site_and_only_once(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    zoe = Advisor("zoe", "Zoé", "Blanc", phone="120")
+    assert await commands.add_user(settings, zoe, "a long password") == 2
+    assert (await commands.export(settings, None)).site.advisors[-1] == zoe
+    with pytest.raises(Failure, match="zoe is there already"):
+        await commands.add_user(settings, zoe, "a long password")
+    with pytest.raises(Failure, match="the phone 120 already rings for zoe"):
+        await commands.add_user(settings, Advisor("zac", "Z", "B", phone="120"), "a long password")
+
+
+async def test_why_of_an_unknown_interaction_is_one_sentence(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    unknown: UUID = IdMaker()()
+    with pytest.raises(Failure, match="There is no interaction"):
+        await commands.why(settings, str(unknown), "en", None)
+    with pytest.raises(Failure, match="call-7 is no interaction id"):
+        await commands.why(settings, "call-7", "en", None)
+
+
+async def test_the_schema_is_told_and_brought_up(settings: Settings) -> None:
+    assert all(applied for _, _, applied in await commands.schema(settings))
+    assert await commands.upgrade(settings) == []
