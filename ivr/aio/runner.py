@@ -182,6 +182,12 @@ class VoiceRunner:
             interaction, offered.call, offered.leg, call.language, call.queue.id if call.queue else None
         )
 
+    def take_back(self, leg: str, interaction: UUID) -> None:
+        """The advisor was lost: the interaction waits at its old place, and its leg is ours again."""
+        call = self._calls.get(interaction)
+        if call is not None and call.leg == leg and call.let_go:
+            call.take_back()
+
     async def stop(self, within_s: float = 30.0) -> None:
         """Take no more calls; let those in trees end, and end them at last."""
         self._stopping = True
@@ -242,6 +248,7 @@ class _Call:
         self._transfer: str | None = None
         self._bridged = False
         self._ended = False
+        self._released = False  # the task has let go
         self._log = log.bind(call_id=offered.call, interaction_id=str(self.interaction))
 
     @property
@@ -264,8 +271,6 @@ class _Call:
     def published(self, event: Event) -> None:
         if event.type in FINAL and self.let_go:
             self.runner.forget(self.interaction)
-        elif event.type is T.REQUEUED and self.let_go:
-            self._take_back()
         elif event.type is T.ENQUEUED or event.type is T.LEFT_QUEUE or event.type in FINAL:
             self._inbox.put_nowait(event)
 
@@ -303,7 +308,7 @@ class _Call:
     async def _resumed(self, former: asyncio.Task[None] | None) -> None:
         if former is not None:
             await asyncio.wait([former])
-        self._ended = False
+        self._ended = self._released = False
         try:
             assert self.walk is not None
             await self._do(deque(self.walk.resume(self._now())))
@@ -321,7 +326,7 @@ class _Call:
         finally:
             await self._close()
 
-    def _take_back(self) -> None:
+    def take_back(self) -> None:
         """The advisor is lost: the leg is ours again, in the old place."""
         former, self.let_go = self.task, False
         if self.runner.switch.take(self.leg, self.hear) is False:
@@ -433,7 +438,7 @@ class _Call:
 
     async def _release(self) -> None:
         """Somebody else commands the leg now. The call is remembered until its record is closed."""
-        self._ended = True
+        self._ended = self._released = True
         self._quiet()
         if self.walk is not None:
             for command in self.walk.step(QueueTold("accepted"), self._now()):
@@ -757,7 +762,7 @@ class _Call:
         if self._lookup is not None and not self._lookup.done():
             self._lookup.cancel()
             await asyncio.gather(self._lookup, return_exceptions=True)
-        if not self.let_go:
+        if not self._released:
             self.at = None
         try:
             async with asyncio.timeout(CLOSE_LIMIT_S):
@@ -768,7 +773,7 @@ class _Call:
         finally:
             for task in self._submits:
                 task.cancel()
-            if not self.let_go:
+            if not self._released:
                 self.runner.forget(self.interaction)
 
     def _submit(self, submission: Submission) -> None:

@@ -34,6 +34,7 @@ from softphone_bridge.events import (
     CallOffered,
     Cause,
     DigitHeard,
+    GuessingNoticed,
     LegAnswered,
     LegEnded,
     LegEvent,
@@ -223,6 +224,8 @@ class Switch:
         self._phones: list[Callable[[PhoneRegistered | PhoneGone], None]] = []
         self._chores: set[asyncio.Task[None]] = set()
         self._session = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self.dialplan = dialplan or Dialplan(())
         self.credentials = dict(credentials or {})
         self.stopping = False
@@ -251,6 +254,10 @@ class Switch:
     def legs(self) -> int:
         """How many legs are up or being set up."""
         return len(self._legs)
+
+    async def emptied(self) -> None:
+        """Wait until no leg is left."""
+        await self._empty.wait()
 
     def registered(self, account: str) -> bool:
         return bool(self._sip.targets(account))
@@ -309,8 +316,7 @@ class Switch:
             self._chore(self._close(it.name))
             raise
         it.said = sdp.offer(it.local)
-        self._legs[it.name] = it
-        LEGS.set(len(self._legs))
+        self._add(it)
         self._sip.place(
             it.name,
             targets,
@@ -417,8 +423,10 @@ class Switch:
                 it = self._legs.get(leg)
                 if it is not None:
                     self._on_leg(it, event)
-            case _:
+            case GuessingNoticed():
                 log.warning("guessing was slowed", source=event.source, failures=event.failures)
+            case _:
+                pass  # our own registrations at a carrier: no leg is concerned
 
     def _invited(self, event: Invited) -> None:
         call = event.leg.rpartition(".")[0] or event.leg
@@ -448,8 +456,7 @@ class Switch:
         it = _Leg(event.leg, call, _deaf, incoming=True, offer=event.sdp)
         if event.source.kind == "trunk":
             it.trunk = event.source.name
-        self._legs[it.name] = it
-        LEGS.set(len(self._legs))
+        self._add(it)
         try:
             it.hear = self._accept(offered)
         except Exception:
@@ -514,6 +521,8 @@ class Switch:
         """A leg is over: in the same step, whatever still rings for its sake is cancelled."""
         del self._legs[it.name]
         LEGS.set(len(self._legs))
+        if not self._legs:
+            self._empty.set()
         for other in [o for o in self._legs.values() if o.near == it.name and not o.up]:
             self._sip.end(other.name, reason="the other side is gone")
         cause = it.cause if it.cause is not None and event.cause is Cause.LOCAL else event.cause
@@ -553,6 +562,11 @@ class Switch:
             case MediaStalled():
                 log.warning("a leg fell silent", leg=it.name, call_id=it.call, silent_s=event.silent_s)
                 self._end(it, Cause.NO_MEDIA, reason="no RTP")
+
+    def _add(self, it: _Leg) -> None:
+        self._legs[it.name] = it
+        LEGS.set(len(self._legs))
+        self._empty.clear()
 
     def _tell(self, it: _Leg, event: LegEvent) -> None:
         """A hearer that fails ends its own leg, never the process."""
