@@ -264,7 +264,7 @@ class Worker:
             return
         one.peers[b], other.peers[a] = other, one
         one.relay_digits = other.relay_digits = digits
-        self._arrange()
+        self._arrange(one, other)
         self._route(one, other, *one.peers.values(), *other.peers.values())
 
     def do_part(self, a: str, b: str) -> None:
@@ -286,8 +286,10 @@ class Worker:
                     ear = peer
             leg.hear_of(ear)
 
-    def _arrange(self) -> None:
+    def _arrange(self, *changed: Leg) -> None:
         """Find the rooms that must be mixed, because somebody hears two others."""
+        if not self._rooms and all(len(leg.peers) < 2 for leg in changed):
+            return  # nearly always
         mixed: dict[str, Leg] = {}
         rooms: list[tuple[Leg, ...]] = []
         for leg in self._legs.values():
