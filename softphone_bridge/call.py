@@ -686,7 +686,8 @@ class Calls:
         if leg.ok_flow.transport == "udp":
             self._out.append((leg.ok_flow, leg.ok))
         leg.ok_interval_s = min(leg.ok_interval_s * 2, settings.t2_s)
-        leg.ok_timer = self._wheel.set(now + leg.ok_interval_s, leg, "ok")
+        last = leg.ok_since + 64 * settings.t1_s
+        leg.ok_timer = self._wheel.set(min(now + leg.ok_interval_s, last), leg, "ok")
 
     def _agree(self, leg: Leg, terms: session.Terms, now: float) -> None:
         leg.terms = terms

@@ -73,7 +73,7 @@ class Framer:
             self._size = end + 4 + int(found[0])
             if self._size <= MAX_MESSAGE:
                 return True
-        elif found:
+        if found:
             out.append(head)  # a wrong length deserves its 400 before the close
         self._break()
         return False

@@ -65,7 +65,7 @@ class Wheel:
         turn.
         """
         fired = 0
-        until = int(now / SLOT_S)
+        until = int(now / SLOT_S + 1e-6)  # a deadline asked for is a deadline met, whatever the rounding
         while self._order and self._order[0] <= until:
             slot = heappop(self._order)
             for timer in self._slots.pop(slot):
