@@ -154,7 +154,8 @@ async def test_a_server_that_is_down_is_an_error_at_once(lookups: Lookups) -> No
     [
         "127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1", "[::1]", "[::ffff:127.0.0.1]",
         "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "0.0.0.0", "0", "[::]", "10.0.0.1",
-        "169.254.169.254", "192.168.1.1", "172.16.0.1", "100.64.0.1", "224.0.0.1", "[fe80::1]", "[fc00::1]", "user:secret@127.0.0.1",
+        "169.254.169.254", "192.168.1.1", "172.16.0.1", "100.64.0.1", "224.0.0.1", "[fe80::1]", "[fc00::1]",
+        "user:secret@127.0.0.1",
     ],
 )  # fmt: skip
 async def test_no_spelling_of_a_private_address_is_reached(server: Server, host: str) -> None:

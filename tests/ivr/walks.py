@@ -51,10 +51,14 @@ def forest(*texts: str) -> Forest:
     return plant(documents)
 
 
+def parse_text(text: str) -> Any:
+    return parse(dedent(text))[0]
+
+
 def walk(trees: Forest, tree: str, keys: str, **more: Any) -> Result:
     """Where these keys lead, with the offices open unless said otherwise."""
     flow = Flow(name=keys, tree=tree, keys=keys.split(), expect=[], **{"hours": {"bureau": True}, **more})
     return run(flow, trees, leave_keys=LEAVE_KEYS)
 
 
-__all__ = ["forest", "prompts", "shipped", "site_context", "walk"]
+__all__ = ["forest", "parse_text", "prompts", "shipped", "site_context", "walk"]
