@@ -173,6 +173,8 @@ class Leg:
         self.event_out = remote.telephone_event
         self.connected_at = now
         self.expect = -1
+        if before is None:
+            self.reported_at = now - rtcp.INTERVAL_S / 2  # the first report comes sooner (RFC 3550 6.2)
         if before is None or (before.host, before.port) != (remote.host, remote.port):
             if self.latched != (remote.host, remote.port):
                 self._unlatch()

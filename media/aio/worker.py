@@ -506,9 +506,11 @@ def main(arguments: list[str]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != int(parent):
         return  # it died before we could ask to die with it
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is the parent's to handle; it closes our control socket
+    for each in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the parent's to handle: it ends its calls, then closes our socket
+        signal.signal(each, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     control = socket.socket(fileno=int(number))

@@ -412,7 +412,7 @@ async def test_three_legs_hear_the_two_others_and_not_themselves() -> None:
         await phones[0].hears_tone(900)
 
 
-async def test_reports_come_each_five_seconds_and_theirs_are_counted() -> None:
+async def test_reports_are_sent_and_those_of_the_phone_are_heard() -> None:
     async with House() as house:
         ana = await house.phone()
         reports = await house.phone()
