@@ -33,6 +33,17 @@ def words(need: Need) -> str:
     return "|".join(f"{skill}<{level}" for skill, level in need.any_of)
 
 
+class Column:
+    """One channel of one advisor: his seats on it, and what was last written about him."""
+
+    __slots__ = ("channel", "code", "seats")
+
+    def __init__(self, channel: str, seats: int) -> None:
+        self.channel = channel
+        self.seats = seats
+        self.code = OFFLINE
+
+
 class Serving:
     """One advisor, live."""
 
@@ -77,7 +88,7 @@ class Serving:
         self.misses = 0  # in a row
         self.refusals = 0
         self.lines: dict[str, list[Line]] = {}  # by channel: those that he can serve
-        self.channels: list[tuple[str, int, npt.NDArray[np.int64], npt.NDArray[np.int8]]] = []
+        self.channels: list[Column] = []
         self.site = site
         self.skills = dict(site.skills)
 
@@ -180,11 +191,7 @@ class Roster:
         for channel in self._keys:
             self._keys[channel][row] = NEVER
             self._codes[channel][row] = OFFLINE
-        advisor.channels = [
-            (channel, seats, self._keys[channel], self._codes[channel])
-            for channel, seats in site.seats.items()
-            if seats > 0
-        ]
+        advisor.channels = [Column(channel, seats) for channel, seats in site.seats.items() if seats > 0]
 
     def _level(self, skill: str) -> npt.NDArray[np.int8]:
         if skill not in self._levels:
@@ -214,8 +221,6 @@ class Roster:
         for channel in self._keys:
             self._keys[channel] = np.concatenate([self._keys[channel], np.full(more, NEVER, np.int64)])
             self._codes[channel] = np.concatenate([self._codes[channel], np.full(more, OFFLINE, np.int8)])
-        for advisor in self.by_row:
-            advisor.channels = [(c, n, self._keys[c], self._codes[c]) for c, n, _, _ in advisor.channels]
 
     def refresh(self, advisor: Serving) -> None:
         """To be called after each change of what he does."""
@@ -225,19 +230,24 @@ class Roster:
         work = advisor.work
         rank = ((work if work < _WORK_MOST else _WORK_MOST) << _WORK_SHIFT) + advisor.idle_us
         used, reach, wrapping = advisor.used, advisor.reach, advisor.wrapups
-        for channel, seats, keys, codes in advisor.channels:
+        for column in advisor.channels:
+            channel = column.channel
             if base:
                 code = base
             elif not reach.get(channel, channel not in PHONE_CHANNELS):
                 code = UNREACHABLE
             elif wrapping:
                 code = WRAPUP
-            elif used.get(channel, 0) >= seats:
+            elif used.get(channel, 0) >= column.seats:
                 code = NO_SEAT
             else:
-                code = FREE
-            codes[row] = code
-            keys[row] = NEVER if code else rank
+                self._keys[channel][row] = rank
+                if column.code:
+                    self._codes[channel][row] = column.code = FREE
+                continue
+            if code != column.code:
+                self._codes[channel][row] = column.code = code
+                self._keys[channel][row] = NEVER
 
     def survey(self, line: Line) -> None:
         """Tell a line who can serve it by rule, and count the others by the first rule that leaves them out."""
@@ -309,7 +319,12 @@ class Roster:
             if advisor is not None:
                 keys[line.rows == advisor.row] = NEVER
         near: npt.NDArray[np.intp]
-        near = np.argsort(keys, kind="stable")[:most]
+        if len(keys) > most:
+            # Keys that are equal at the border would be cut by chance: ask for those below it, then by row.
+            near = np.flatnonzero(keys <= np.partition(keys, most - 1)[most - 1])
+            near = near[np.argsort(keys[near], kind="stable")][:most]
+        else:
+            near = np.argsort(keys, kind="stable")
         found: list[tuple[Serving, int | None]] = []
         for at in near:
             if keys[at] >= NEVER:

@@ -184,7 +184,12 @@ class Distribution:
                 found = self._heads(one)
                 if not found:
                     return
-                self._offer(found[0][3], one, found)
+                item = found[0][3]
+                self._offer(item, one, found)
+                if one.used[item.channel] >= one.site.seats[item.channel] and (
+                    len(found) == 1 or all(f[3].channel == item.channel for f in found)
+                ):
+                    return  # the seat is gone, and no other channel had anybody
         if not free and len(new) == 1:
             _, item = new.popitem()
             if item.state is State.WAITING and item.place != PARKED:
@@ -229,14 +234,12 @@ class Distribution:
 
     def _heads(self, advisor: Serving) -> list[Found]:
         """The best of each line that he may take from now, best first."""
-        if advisor.presence != "ready" or advisor.wrapups or advisor.gone:
-            return []
         now_us = self._now_us
         found: list[Found] = []
-        used = advisor.used
-        for channel, seats, _, _ in advisor.channels:
-            if used.get(channel, 0) >= seats or not advisor.reachable(channel):
+        for column in advisor.channels:
+            if column.code:  # why not, as the roster has it
                 continue
+            channel = column.channel
             for line in advisor.lines.get(channel, ()):
                 if line.live:
                     entry = line.heap[0]

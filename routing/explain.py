@@ -7,7 +7,6 @@ both sides and counts everybody else by the first reason that left them out, in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 EXCLUSIONS = ("offline", "pause", "unreachable", "wrapup", "no_seat")
@@ -31,8 +30,7 @@ class Rival(NamedTuple):
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """One offer, explained.
 
     `score` = `priority` + `ageing_per_minute` × minutes since `since`. `rule` is why this advisor: related, held,

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from routing import steps as s
 from routing.distribution import Distribution
 from routing.site import Advisor, Need, Queue
-from tests.routing.invariants import Watch
+from tests.routing.watch import Watch
 from tests.routing.reference import Reference
 
 SKILLS = ("fr", "en", "vip")
