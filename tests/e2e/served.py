@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -14,8 +15,31 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
+ALWAYS = {"week": {"lun-dim": "00:00-24:00"}}
+
+
+def open_site(folder: Path, **changes: dict[str, Any]) -> Path:
+    """The example site, open at every hour, as a file in `folder`.
+
+    `changes` are merged into its sections: `open_site(tmp, queues={"general": {"wrapup_max": "5s"}})`.
+    """
+    yaml = YAML()
+    site = yaml.load((ROOT / "config" / "site.example.yaml").read_text("utf-8"))
+    site["hours"] = {"bureau": ALWAYS, "permanence": ALWAYS}
+    for section, entries in changes.items():
+        for name, values in entries.items():
+            if isinstance(values, dict) and name in site[section]:
+                site[section][name].update(values)
+            else:
+                site[section][name] = values
+    shutil.copytree(ROOT / "config" / "trees", folder / "trees", dirs_exist_ok=True)
+    path = folder / "site.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(site, file)
+    return path
 
 
 class Served:
@@ -135,6 +159,10 @@ class Served:
         out, errors = await asyncio.wait_for(process.communicate(), 30.0)
         assert process.returncode == expect, (words, process.returncode, out.decode(), errors.decode())
         return out.decode()
+
+    async def password(self, login: str) -> str:
+        """A new password for a login, made by `monofil user passwd`."""
+        return str(json.loads(await self.command("user", "passwd", login, "--json"))["password"])
 
     async def metrics(self) -> dict[str, float]:
         """The figures of /metrics by name and labels."""
