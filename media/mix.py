@@ -7,10 +7,10 @@ import numpy as np
 from media.g711 import Pcm
 
 
-def minus(frames: Pcm) -> Pcm:
-    """For each row the clipped sum of the other rows. frames: int16[legs, samples], 8 kHz."""
-    whole = frames.sum(axis=0, dtype=np.int32)
-    mixed: Pcm = np.clip(whole - frames, -32768, 32767).astype(np.int16)
+def rooms(frames: Pcm) -> Pcm:
+    """For each leg the clipped sum of the others in its room. frames: int16[rooms, legs, samples], 8 kHz."""
+    others = frames.sum(axis=1, dtype=np.int32, keepdims=True) - frames
+    mixed: Pcm = np.clip(others, -32768, 32767, out=others).astype(np.int16)
     return mixed
 
 

@@ -28,9 +28,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from media import dtmf, g711, mix, rtcp, wav
+from media import dtmf, g711, rtcp, wav
+from media.aio.hall import Hall, Room
 from media.aio.leg import DSCP_EF, Leg
 from media.aio.recording import Recording
 from media.aio.sounds import Library, Program, Sound
@@ -72,7 +71,7 @@ class Worker:
         ]  # those with something to do each 20 ms
         self._rounds: list[dict[str, Leg]] = [{} for _ in range(ROUNDS)]
         self._recordings: dict[str, Recording] = {}
-        self._rooms: list[tuple[Leg, ...]] = []  # where three or more meet, or meet in a chain
+        self._halls: list[Hall] = []  # one a slot; none while nobody hears two others
         self._flushes: list[dict[str, Recording]] = [{} for _ in range(ROUNDS)]
         self._pressed: dict[str, Leg] = {}  # a digit is being pressed there
         self._library = Library()
@@ -228,6 +227,7 @@ class Worker:
         leg.connect(Remote(host, port, payload_type, event, sending, receiving, ptime_ms), self.now)
         if leg.jitter is not None:
             leg.jitter = Jitter(g711.SILENCE[leg.codec])
+            self._arrange()  # its codec may be another
         leg.voice.clear()
         self._route(leg, *leg.peers.values())
 
@@ -288,10 +288,10 @@ class Worker:
 
     def _arrange(self, *changed: Leg) -> None:
         """Find the rooms that must be mixed, because somebody hears two others."""
-        if not self._rooms and all(len(leg.peers) < 2 for leg in changed):
+        if not self._halls and all(len(leg.peers) < 2 for leg in changed):
             return  # nearly always
         mixed: dict[str, Leg] = {}
-        rooms: list[tuple[Leg, ...]] = []
+        rooms: list[Room] = []
         for leg in self._legs.values():
             if len(leg.peers) < 2 or leg.name in mixed:
                 continue
@@ -311,7 +311,7 @@ class Worker:
             else:
                 leg.jitter = None
             leg.retap()
-        self._rooms = rooms
+        self._halls = [Hall(rooms[slot::SLOTS]) for slot in range(SLOTS)] if rooms else []
 
     def do_watch(self, name: str, on: bool) -> None:
         if (leg := self._legs.get(name)) is None:
@@ -425,9 +425,8 @@ class Worker:
                 self._say(leg, now)
             if leg.detector is not None:
                 self._listen(leg, leg.detector)
-        if slot == 0 and self._rooms:
-            for room in self._rooms:
-                self._mix(room, now)
+        if self._halls:
+            self._halls[slot].mix(now)
         if beat % 2:
             for leg in list(self._pressed.values()):
                 for digit in leg.digits.tick(now):
@@ -471,19 +470,6 @@ class Worker:
         for verdict in verdicts:
             if verdict is not None:
                 self.tell("voice", leg.name, verdict.heard, verdict.silent_s)
-
-    def _mix(self, room: tuple[Leg, ...], now: float) -> None:
-        heard: dict[str, g711.Pcm] = {}
-        for leg in room:
-            frame = leg.jitter.take() if leg.jitter is not None else None
-            if frame is not None:
-                heard[leg.name] = g711.decode(frame, leg.codec)
-        for leg in room:
-            if leg.play is not None or leg.remote is None or not leg.remote.sending:
-                continue
-            voices = [heard[name] for name in leg.peers if name in heard]
-            pcm = mix.total(np.stack(voices)) if voices else np.zeros(FRAME_SAMPLES, np.int16)
-            leg.say(g711.encode(pcm, leg.codec), now)
 
     def _look_after(self, leg: Leg, now: float) -> None:
         """Once a second: has it fallen silent, is a report due?"""

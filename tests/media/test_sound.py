@@ -86,7 +86,7 @@ def test_no_file_does_more_than_be_refused(rubbish: bytes, at: int) -> None:
 
 def test_everybody_hears_the_others_and_loud_rooms_are_clipped() -> None:
     frames = np.array([[100, 30000], [10, 30000], [1, -5]], np.int16)
-    assert mix.minus(frames).tolist() == [[11, 29995], [101, 29995], [110, 32767]]
+    assert mix.rooms(frames[np.newaxis]).tolist() == [[[11, 29995], [101, 29995], [110, 32767]]]
     assert mix.total(frames).tolist() == [111, 32767]
 
 

@@ -412,6 +412,24 @@ async def test_three_legs_hear_the_two_others_and_not_themselves() -> None:
         await phones[0].hears_tone(900)
 
 
+async def test_in_a_chain_only_the_middle_hears_both_ends() -> None:
+    async with House() as house:
+        ana, bob, cyd = await house.leg("a", 8), await house.leg("b", 0), await house.leg("c", 8)
+        house.link.join("a", "b")
+        house.link.join("b", "c")
+        ana.speak(400, 8, level=0.3)
+        bob.speak(900, 0, level=0.3)
+        cyd.speak(1500, 8, level=0.3)
+        await ana.hears_tone(900)
+        await cyd.hears_tone(900)
+        await bob.hears(30)
+        pcm = bob.pcm()[-3200:]
+        assert tone.share(pcm, 400) == pytest.approx(0.5, abs=0.1)
+        assert tone.share(pcm, 1500) == pytest.approx(0.5, abs=0.1)
+        await house.link.close("c")
+        await bob.hears_tone(400)
+
+
 async def test_reports_are_sent_and_those_of_the_phone_are_heard() -> None:
     async with House() as house:
         ana = await house.phone()
