@@ -25,6 +25,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from media import g711, mix
 from media.aio.link import MediaLink
 from media.sdp import Remote
 
@@ -141,6 +144,42 @@ async def ours(calls: int, recordings: Path | None = None) -> AsyncIterator[tupl
         await link.stop()
 
 
+@contextlib.asynccontextmanager
+async def conference(legs_wanted: int) -> AsyncIterator[tuple[int, list[Address]]]:
+    """Our worker with rooms of three, voice activity told for each leg."""
+    link = MediaLink(
+        workers=1, host="127.0.0.1", ports=(FIRST_RELAY_PORT, LAST_RELAY_PORT), hear=lambda _: None
+    )
+    await link.start()
+    try:
+        (pid,) = link.pids
+        os.sched_setaffinity(pid, {RELAY_CPU})
+        legs: list[Address] = []
+        for index in range(legs_wanted):
+            name = str(index)
+            legs.append(("127.0.0.1", await link.open(name)))
+            link.connect(name, Remote(*phone(index), 0, 101))
+            link.watch(name, True)
+            for other in range(index - index % 3, index):
+                link.join(str(other), name)
+        await link.open("settled")
+        yield pid, legs
+    finally:
+        await link.stop()
+
+
+def kernel_us(legs: int = 999) -> float:
+    """P6: decode, mix of rooms of three and encode, a leg and tick."""
+    codes = np.random.default_rng(1).integers(0, 256, (legs, 160), dtype=np.uint8)
+    best = float("inf")
+    for _ in range(50):
+        began = time.perf_counter()
+        pcm = mix.rooms(g711.DECODED[0].take(codes).reshape(legs // 3, 3, 160))
+        g711.ENCODED[0].take(pcm.view(np.uint16))
+        best = min(best, time.perf_counter() - began)
+    return round(best / legs * 1e6, 3)
+
+
 async def echo_with_uvloop() -> None:
     """The third relay: uvloop's datagram protocol, which only sends on."""
     pairs = [line.split() for line in sys.stdin]
@@ -201,7 +240,13 @@ async def measure(quick: bool) -> Figures:
                 costs[name] = figures["us_per_packet"]
                 result["relays"].append({"relay": name, "calls": calls} | figures)
             result[f"to_c_{calls}"] = round(costs["worker"] / costs["C recvfrom/sendto"], 2)
+        result["kernel_us_per_leg"] = kernel_us()
+        print(f"media kernel, 999 legs in rooms of three: {result['kernel_us_per_leg']} us a leg and tick")
         if not quick:
+            async with conference(600) as (pid, legs):
+                figures = await measured(generator, pid, legs, 2.0, 5.0)
+            result["conference"] = {"legs": 600, "core": figures["core"]}
+            print(f"600 conference legs, voice activity on each: {figures['core']} of a core", flush=True)
             for kind, steps in (
                 ("bridged", (700, 800, 900, 1000, 1100, 1200)),
                 ("recorded", (300, 400, 500, 600, 700, 800)),
