@@ -318,17 +318,14 @@ class Roster:
             advisor = self.by_id.get(id)
             if advisor is not None:
                 keys[line.rows == advisor.row] = NEVER
-        near: npt.NDArray[np.intp]
-        if len(keys) > most:
-            # Keys that are equal at the border would be cut by chance: ask for those below it, then by row.
-            near = np.flatnonzero(keys <= np.partition(keys, most - 1)[most - 1])
-            near = near[np.argsort(keys[near], kind="stable")][:most]
-        else:
-            near = np.argsort(keys, kind="stable")
+        near: npt.NDArray[np.intp] = np.flatnonzero(keys < NEVER)
+        if len(near) > most:
+            # All that are as good as the last that counts, lest equal ones be cut by chance.
+            there = keys[near]
+            near = near[there <= np.partition(there, most - 1)[most - 1]]
+        near = near[np.argsort(keys[near], kind="stable")][:most]
         found: list[tuple[Serving, int | None]] = []
         for at in near:
-            if keys[at] >= NEVER:
-                break
             skill = None if line.deficit is None else _SKILL_MOST - int(line.deficit[at] >> _SKILL_SHIFT)
             found.append((self.by_row[line.rows[at]], skill))
         return found

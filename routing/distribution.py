@@ -16,13 +16,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from routing.advisor import Roster, Serving
 from routing.explain import Candidate, Explanation, Rival
 from routing.hours import Calendar, minutes
 from routing.interaction import State
-from routing.queue import HELD, LINE, NOWHERE, PARKED, SHY, UNIT, Group, Item, Line, micros
+from routing.queue import HELD, LINE, NOWHERE, PARKED, SHY, UNIT, Entry, Group, Item, Key, Line, micros
 from routing.site import Need, Queue
 from routing.steps import (
     Accept,
@@ -68,11 +69,21 @@ FORECAST_EVERY_S = 5.0
 FORECAST_AHEAD_S = 60.0  # told this long before the target is lost
 FORECAST_WINDOW_S = 1800.0  # the half hour that targets are usually counted in
 REMEMBERED_OFFERS = 10_000  # so that whoever accepts too late is told who has it
-NEVER_KEY = (1 << 200, 0, "")
 
 _CODES = ("free", "offline", "pause", "unreachable", "wrapup", "no_seat")
 
-Found = tuple[int, int, str, Item]
+Found = tuple[int, Entry]  # minus the score now, and whose it is
+
+_key = itemgetter(0)
+
+
+def _whole_key(found: Found) -> Key:
+    return found[0], found[1][1], found[1][2]
+
+
+def _found(item: Item, now_us: int) -> Found:
+    assert item.line is not None
+    return item.inverse - item.line.weight * now_us, (item.inverse, item.since_us, item.id, 0, item)
 
 
 class _Contact:
@@ -124,6 +135,7 @@ class Distribution:
         self._timer_count = 0
         self._forecasting = False
         self._next_offer = 1
+        self._single = False
         self._out: list[Decision] = []
         self._free: dict[str, Serving] = {}  # to be matched before the step ends
         self._new: dict[str, Item] = {}
@@ -184,11 +196,10 @@ class Distribution:
                 found = self._heads(one)
                 if not found:
                     return
-                item = found[0][3]
+                item = found[0][1][4]
+                single = self._single
                 self._offer(item, one, found)
-                if one.used[item.channel] >= one.site.seats[item.channel] and (
-                    len(found) == 1 or all(f[3].channel == item.channel for f in found)
-                ):
+                if single and one.used[item.channel] >= one.site.seats[item.channel]:
                     return  # the seat is gone, and no other channel had anybody
         if not free and len(new) == 1:
             _, item = new.popitem()
@@ -205,8 +216,8 @@ class Distribution:
             found = self._heads(advisor)
             if found:
                 count += 1
-                head = found[0]
-                agenda.append((head[0], head[1], head[2], count, advisor, head[3]))
+                key, entry = found[0]
+                agenda.append((key, entry[1], entry[2], count, advisor, entry[4]))
         for item in new.values():
             if item.state is State.WAITING and item.place != PARKED and item.line is not None:
                 count += 1
@@ -214,7 +225,7 @@ class Distribution:
                 agenda.append((key, item.since_us, item.id, count, None, item))
         heapq.heapify(agenda)
         while agenda:
-            key, since_us, id, _, advisor, item = heapq.heappop(agenda)
+            _, _, _, _, advisor, item = heapq.heappop(agenda)
             if advisor is None:
                 if item.state is State.WAITING and item.place != PARKED:
                     best = self._best_for(item)
@@ -222,42 +233,46 @@ class Distribution:
                         self._offer(item, best, self._heads(best))
                 continue
             found = self._heads(advisor)
-            if found and found[0][:3] == (key, since_us, id):
+            if found and found[0][1][4] is item:
                 best = self._best_for(item)
                 assert best is not None, "the asking advisor is one who could"
                 self._offer(item, best, found if best is advisor else self._heads(best))
                 found = self._heads(advisor)
             if found:
                 count += 1
-                head = found[0]
-                heapq.heappush(agenda, (head[0], head[1], head[2], count, advisor, head[3]))
+                key, entry = found[0]
+                heapq.heappush(agenda, (key, entry[1], entry[2], count, advisor, entry[4]))
 
     def _heads(self, advisor: Serving) -> list[Found]:
-        """The best of each line that he may take from now, best first."""
+        """The best of each line that he may take from now, best first; `_single` if all are of one channel."""
         now_us = self._now_us
         found: list[Found] = []
+        channels = 0
         for column in advisor.channels:
             if column.code:  # why not, as the roster has it
                 continue
-            channel = column.channel
-            for line in advisor.lines.get(channel, ()):
-                if line.live:
-                    entry = line.heap[0]
-                    item = entry[4]
-                    if item.place != LINE or item.line is not line or item.inverse != entry[0]:
-                        entry = line.head()
-                        item = entry[4]
-                    found.append((entry[0] - line.weight * now_us, entry[1], entry[2], item))
+            before = len(found)
+            for line in advisor.lines.get(column.channel, ()):
+                top = line.top
+                if top is not None:
+                    found.append((top[0] - line.weight * now_us, top))
                 if line.shy:
                     for item in line.shy.values():
                         if advisor.id not in item.avoid or not self._roster.another(line, item.avoid):
-                            found.append((item.inverse - line.weight * now_us, item.since_us, item.id, item))
-        for item in advisor.held.values():
-            assert item.line is not None
-            if self._available(advisor, item.channel):
-                found.append((item.inverse - item.line.weight * now_us, item.since_us, item.id, item))
+                            found.append(_found(item, now_us))
+            if len(found) > before:
+                channels += 1
+        if advisor.held:
+            channels = 2
+            for item in advisor.held.values():
+                if self._available(advisor, item.channel):
+                    found.append(_found(item, now_us))
+        self._single = channels == 1
         if len(found) > 1:
-            found.sort()
+            found.sort(key=_key)
+            # Equal scores are rare: only then look at arrival and id.
+            if any(found[n][0] == found[n + 1][0] for n in range(min(5, len(found) - 1))):
+                found.sort(key=_whole_key)
         return found
 
     @staticmethod
@@ -369,7 +384,7 @@ class Distribution:
         if found is None:
             rivals, lines = (Rival(item.id, score, item.since),), 1
         else:
-            rivals = tuple(Rival(f[2], -f[0] / UNIT, f[3].since) for f in found[:5])
+            rivals = tuple(Rival(f[1][2], -f[0] / UNIT, f[1][1] / 1e6) for f in found[:5])
             lines = len(found)
         return Explanation(
             self._now,

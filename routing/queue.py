@@ -112,6 +112,7 @@ class Line:
         "rows",
         "rules",
         "shy",
+        "top",
         "version",
         "weight",
     )
@@ -122,6 +123,7 @@ class Line:
         self.needs = needs
         self.weight = round(rules.ageing_per_minute * 1000)
         self.heap: list[Entry] = []
+        self.top: Entry | None = None  # the first that counts; read often, so it is kept and not looked for
         self._pushes = 0
         self.live = 0  # items of the heap that still count
         self.shy: dict[str, Item] = {}  # waiting, but avoiding somebody: looked at one by one
@@ -135,28 +137,28 @@ class Line:
         self.live += 1
         self._pushes += 1
         heapq.heappush(self.heap, (item.inverse, item.since_us, item.id, self._pushes, item))
+        self.top = self.heap[0]
 
     def drop(self, item: Item) -> None:
-        """The entry stays behind, to be thrown away when it comes to the top."""
+        """An entry that is not the first stays behind, to be thrown away when it comes to the top."""
         item.place = NOWHERE
         self.live -= 1
-        if len(self.heap) > 64 and len(self.heap) > 2 * self.live:
-            self.heap = [e for e in self.heap if self._counts(e)]
-            heapq.heapify(self.heap)
+        heap = self.heap
+        if not self.live:
+            heap.clear()
+            self.top = None
+            return
+        if self.top is not None and self.top[4] is item:
+            while not self._counts(heap[0]):
+                heapq.heappop(heap)
+        elif len(heap) > 64 and len(heap) > 2 * self.live:
+            heap[:] = [entry for entry in heap if self._counts(entry)]
+            heapq.heapify(heap)
+        self.top = heap[0]
 
     def _counts(self, entry: Entry) -> bool:
         item = entry[4]
         return item.place == LINE and item.line is self and item.inverse == entry[0]
-
-    def head(self) -> Entry:
-        """Only to be asked while `live`."""
-        heap = self.heap
-        while True:
-            entry = heap[0]
-            item = entry[4]
-            if item.place == LINE and item.line is self and item.inverse == entry[0]:
-                return entry
-            heapq.heappop(heap)
 
     def items(self) -> list[Item]:
         return [e[4] for e in self.heap if self._counts(e)] + list(self.shy.values())

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from routing import steps as s
 from routing.distribution import Distribution
 from routing.site import Advisor, Need, Queue
-from tests.routing.watch import Watch
 from tests.routing.reference import Reference
+from tests.routing.watch import Watch
 
 SKILLS = ("fr", "en", "vip")
 CHANNELS = ("voice", "chat", "mail")
