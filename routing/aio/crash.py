@@ -21,3 +21,9 @@ def crash_point(name: str) -> None:
         _passes += 1
         if _passes == _plan[1]:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def plan(text: str) -> None:
+    """Plan a crash of this process from within (a test's forked child)."""
+    global _plan, _passes
+    _plan, _passes = planned(text), 0

@@ -48,7 +48,7 @@ GROUP_MAX = 256  # submissions in one transaction
 HELD_MAX = 10_000  # submissions that may wait while the database is away
 SLOW_COMMIT_S = 1.0  # beyond this the desk calls itself unhealthy
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
-ELECTION_POLL_S = 0.1
+ELECTION_POLL_S = 0.05
 FINAL_KEPT = 2_000  # interactions that are over and can still be asked for in memory
 KEY_MARGIN_MS = 10_000  # a key made this much after our election cannot have been stored by a former desk
 
