@@ -2,6 +2,11 @@
 
 A flow's `keys` are words, pressed key by key when the walk next listens; `-` lets the time run out, `.` hangs up.
 What is said is heard to its end. `http` gives each look-up node's answer (`ok: {...}`, `empty`, `error`, `timeout`).
+A file names the trees it walks and holds the flows:
+
+    trees: [accueil.yaml, suivi.yaml]
+    flows:
+      - {name: a complaint, tree: accueil, keys: "1 2", hours: {bureau: true}, expect: language notice open main wait}
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ivr.events import (
     AskHours,
@@ -35,7 +40,7 @@ from ivr.events import (
     TransferEnded,
 )
 from ivr.interpreter import Interpreter, Phase
-from ivr.tree import Forest
+from ivr.tree import BadTree, Forest, parse, plant
 
 STEPS = 500  # inputs a flow may take
 SAY_S = 1.0  # every announcement is taken to last so long
@@ -64,7 +69,13 @@ class Flow(BaseModel):
     facts: dict[str, Any] = {}
 
 
-FLOWS = TypeAdapter(list[Flow])
+class FlowFile(BaseModel):
+    """A file of flows; `trees` are named relative to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    trees: list[str]
+    leave_keys: dict[str, str] = {}
+    flows: list[Flow]
 
 
 @dataclass(slots=True)
@@ -82,9 +93,29 @@ class Result:
         return not self.wrong
 
 
-def flows(document: Any) -> list[Flow]:
-    """The flows of a parsed file. Raises pydantic.ValidationError."""
-    return FLOWS.validate_python(document)
+def run_file(text: str, read: Callable[[str], str], *, is_open: IsOpen | None = None) -> list[str]:
+    """Walk all flows of a file; what is wrong, a sentence each. `read` gives the text of a tree named in it."""
+    try:
+        document, where = parse(text)
+        file = FlowFile.model_validate(document)
+        trees = [parse(read(name))[0] for name in file.trees]
+        forest = plant({str(tree["tree"]): tree for tree in trees})
+    except BadTree as e:
+        return [str(m) for m in e.mistakes]
+    except ValidationError as e:
+        return [f"line {where(x['loc'])}: {'.'.join(map(str, x['loc']))}: {x['msg']}" for x in e.errors()]
+    except (KeyError, TypeError):
+        return ["one of the trees is no tree: each file starts with `tree: NAME`"]
+    wrong = []
+    for flow in file.flows:
+        if flow.tree not in forest.trees:
+            wrong.append(
+                f"{flow.name}: there is no tree {flow.tree!r} among {', '.join(sorted(forest.trees))}"
+            )
+            continue
+        result = run(flow, forest, is_open=is_open, leave_keys=file.leave_keys)
+        wrong += [f"{flow.name}: {what}" for what in result.wrong]
+    return wrong
 
 
 def run(

@@ -149,18 +149,39 @@ class VoiceRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._unsubscribe = desk.subscribe(self._published)
+        self._prepared: Forest | None = None
+        self._preparing: asyncio.Task[None] | None = None
+        self.prepare()
 
     def accept(self, offered: CallOffered) -> Hear:
         """For `switch.on_call`: takes the call in hand and hears its leg."""
         if self._stopping:
             self.switch.reject(offered.leg, 503, retry_after_s=10)
             return _deaf
+        self.prepare()
         call = _Call(self, offered)
         if not call.open():
             return _deaf
         self._calls[call.interaction] = call
         self.supervise(call, call.run())
         return call.hear
+
+    def prepare(self) -> None:
+        """Synthesise in the background what the trees in force say, so that no caller waits for it.
+
+        Done at the start and at the first call after each publication; called when trees are published, it is earlier.
+        """
+        forest = self.forest()
+        if forest is self._prepared or (self._preparing is not None and not self._preparing.done()):
+            return
+        self._prepared = forest
+        self._preparing = asyncio.get_running_loop().create_task(self._speak(forest), name="prompts")
+
+    async def _speak(self, forest: Forest) -> None:
+        try:
+            await self.speech.prepare(forest)
+        except Exception:
+            log.exception("The prompts of the trees could not be prepared")
 
     def inside(self) -> dict[str, dict[int, dict[str, int]]]:
         """Calls in each tree, version and node now."""
@@ -191,6 +212,9 @@ class VoiceRunner:
     async def stop(self, within_s: float = 30.0) -> None:
         """Take no more calls; let those in trees end, and end them at last."""
         self._stopping = True
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.gather(self._preparing, return_exceptions=True)
         try:
             if self._tasks:
                 await asyncio.wait(set(self._tasks), timeout=within_s)
@@ -484,8 +508,7 @@ class _Call:
             self._queue_is(str(event.data.get("queue", "")))
         elif event.type is T.LEFT_QUEUE:
             how = str(event.data.get("how", ""))
-            moved = how == "overflow" and self.queue is not None and self.queue.overflow_to is not None
-            if how in ("closing", "overflow") and not moved:
+            if how == "closing":
                 await self._step(QueueTold(how))
                 if self.walk is not None and self.walk.queue is None:
                     self._quiet()

@@ -32,8 +32,8 @@ from ivr.events import (
     Wait,
 )
 from ivr.interpreter import IGNORED, TABLE, Interpreter, Phase, luhn, mod97, s10
-from ivr.tree import Forest, plant
-from tests.ivr.walks import LEAVE_KEYS, forest, shipped, walk
+from ivr.tree import Forest
+from tests.ivr.walks import LEAVE_KEYS, SHIPPED, forest, walk
 
 INPUTS: tuple[type, ...] = (
     Key,
@@ -45,7 +45,6 @@ INPUTS: tuple[type, ...] = (
     TransferEnded,
     HungUp,
 )
-SHIPPED = plant(shipped()[0])
 PARCEL = "123456789015"  # twelve digits, Luhn
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -34,7 +33,7 @@ from softphone_bridge.events import Cause, LegEvent
 from softphone_bridge.signals import Target
 from tests.fakes.desk import FakeDesk
 from tests.fakes.stage import Stage
-from tests.ivr.walks import SOUNDS, forest, parse_text, shipped
+from tests.ivr.walks import SHIPPED, SOUNDS, forest, parse_text
 
 TREE = """
     tree: accueil
@@ -284,12 +283,8 @@ async def test_closing_with_customers_inside_leads_to_the_closing_exit(world: Wo
 
 
 async def test_an_overflow_that_the_desk_has_moved_goes_on_waiting(world: World) -> None:
-    world.site = replace(
-        world.site, queues=tuple(replace(q, overflow_to="facturation") for q in world.site.queues)
-    )
     leg = world.stage.invite("a")
     await world.in_queue(leg)
-    world.desk.publish(T.LEFT_QUEUE, world.interaction, queue="general", how="overflow")
     world.desk.publish(T.ENQUEUED, world.interaction, queue="facturation")
     await world.stage.until(
         lambda: getattr(world.runner.line(world.interaction), "queue", None) == "facturation"
@@ -439,7 +434,7 @@ async def test_a_hundred_calls_walk_side_by_side(world: World) -> None:
 
 
 async def test_the_shipped_trees_lead_a_caller_to_an_advisor(tmp_path: Path) -> None:
-    world = World(plant(shipped()[0]), tmp_path / "cache")
+    world = World(SHIPPED, tmp_path / "cache")
     leg = world.stage.invite("a")
     await world.until_heard(leg, "welcome")
     world.stage.press(leg, "12")

@@ -61,4 +61,6 @@ def walk(trees: Forest, tree: str, keys: str, **more: Any) -> Result:
     return run(flow, trees, leave_keys=LEAVE_KEYS)
 
 
-__all__ = ["forest", "parse_text", "prompts", "shipped", "site_context", "walk"]
+SHIPPED = plant(shipped()[0])
+
+__all__ = ["SHIPPED", "forest", "parse_text", "prompts", "shipped", "site_context", "walk"]
