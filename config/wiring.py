@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from routing.aio.clock import IdMaker, SystemClock
 from routing.aio.desk import Desk
 from routing.models import ReachChanged
 from routing.site import Site
-from routing.store import PhoneSecret, SiteVersion, Stores, TreeVersion, Unavailable
+from routing.store import PhoneSecret, SiteVersion, Stores, TreeVersion
 from softphone_bridge.aio.endpoint import Endpoint
 from softphone_bridge.aio.switch import Switch
 from softphone_bridge.dialplan import Dialplan, Route
@@ -61,7 +62,6 @@ LAG = Histogram(
 )
 READY = Gauge("monofil_ready", "1 when the server can take a call")
 LAG_EVERY_S = 0.05
-SECRETS_EVERY_S = 2.0
 IDLE_COLLECTION_S = (
     5.0  # the cyclic collector is off while serving; it runs this often, generation by generation
 )
@@ -153,6 +153,7 @@ class Hotline:
         self.now = Now(first, trees.Forest({}))
         self.stopping = False
         self.failed = asyncio.Event()  # a part died that the server can't do without
+        self._secrets_seen: tuple[int, datetime | None] | None = None
         self._phones: asyncio.Queue[str] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -243,10 +244,11 @@ class Hotline:
         await self._open_http(stack)
         self._go(self._watch_lag(), "lag")
         self._go(self._collect(), "collector")
-        self._go(self._follow_secrets(), "secrets")
         watched = postgres.SiteVersions(pool, self.organisation, self.clock)
         await stack.enter_async_context(
-            postgres.SiteWatch(dsn, watched, self.organisation, now.version.version, self._new_site)
+            postgres.SiteWatch(
+                dsn, watched, self.organisation, now.version.version, self._new_site, self._look_at_secrets
+            )
         )
         self._go(self._tell_phones(), "phones")
         stack.push_async_callback(self._end_tasks)
@@ -278,6 +280,7 @@ class Hotline:
             telephony=api.Telephony(f"{settings.told_ip}:{self.sip.port}", settings.sip_realm),
             ready=self._readiness,
             picture=_picture,
+            secret_set=self._look_at_secrets,
             origins=frozenset({settings.public_url}) if settings.public_url else frozenset(),
         )
         app = api.console_application(console, https=settings.secure_cookies, version=version("monofil"))
@@ -374,12 +377,12 @@ class Hotline:
             gc.collect(generation if self.switch.legs else 2)
             generation = (generation + 1) % 2
 
-    async def _follow_secrets(self) -> None:
-        """Keep the phones' secrets as the database has them: a new password is in force within two seconds."""
-        while True:
-            await asyncio.sleep(SECRETS_EVERY_S)
-            with contextlib.suppress(Unavailable):
-                self.now.secrets = await self.stores.accounts.secrets()
+    async def _look_at_secrets(self) -> None:
+        """Keep the phones' secrets as the database has them."""
+        revision = await self.stores.accounts.revision()
+        if revision != self._secrets_seen:
+            self.now.secrets = await self.stores.accounts.secrets()
+            self._secrets_seen = revision
 
     async def _new_site(self, version: SiteVersion) -> None:
         """Put a version of the site into force; calls in a tree go on in the version they started (V14)."""

@@ -43,7 +43,12 @@ class Accounts(Protocol):
 
     async def secrets(self) -> Mapping[str, PhoneSecret]: ...
 
-    async def set_secret(self, secret: PhoneSecret) -> None: ...
+    async def set_secret(self, secret: PhoneSecret) -> None:
+        """Running servers hear of it at once, or within 2 s."""
+
+    async def revision(self) -> tuple[int, datetime | None]:
+        """Changes whenever a secret does: how many there are, and when the newest was set."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ class Console:
     telephony: Telephony
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
     picture: Callable[[TreeVersion, Mapping[str, int]], Mapping[str, Any]]
+    secret_set: Callable[[], Awaitable[None]]  # puts a new phone password into force before it is told
     origins: frozenset[str] = frozenset()
 
     async def submit(self, kind: Callable[..., Submission], **values: Any) -> Outcome:
@@ -824,6 +825,7 @@ async def new_phone_password(ask: Ask, id: ShortId) -> schemas.PhoneSecret:
     password = new_password()
     md5, sha256 = ha1(advisor.phone, cti.telephony.realm, password)
     await cti.stores.accounts.set_secret(PhoneSecret(advisor.phone, cti.telephony.realm, md5, sha256))
+    await cti.secret_set()
     log.info("a phone password was made", account=advisor.phone, by=ask.who.login)
     return schemas.PhoneSecret(account=advisor.phone, password=password, server=cti.telephony.server)
 

@@ -253,6 +253,11 @@ class PhoneAccounts(_Store):
     async def set_secret(self, secret: PhoneSecret) -> None:
         now = self._clock.now()
         await self._do("set_phone_secret", secret.account, secret.realm, secret.md5, secret.sha256, now)
+        await self._do("tell_phone_secret", SITE_CHANNEL)
+
+    async def revision(self) -> tuple[int, datetime | None]:
+        row = await self._one("phone_secrets_revision")
+        return (row[0], row[1]) if row else (0, None)
 
 
 class Persons(_Store):
@@ -602,9 +607,11 @@ class SiteWatch:
         organisation: UUID,
         seen: int,
         changed: Callable[[SiteVersion], Awaitable[None]],
+        woken: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`woken` is called at every look: what admins write besides the site (phones' secrets) may have changed."""
         self._dsn, self._sites, self._own = dsn, sites, organisation
-        self._seen, self._changed = seen, changed
+        self._seen, self._changed, self._woken = seen, changed, woken
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -632,6 +639,8 @@ class SiteWatch:
                     if connection is None or connection.is_closed():
                         connection = await asyncpg.connect(self._dsn, timeout=10)
                         await connection.add_listener(SITE_CHANNEL, self._told)
+                    if self._woken is not None:
+                        await self._woken()
                     if await self._sites.number() > self._seen:
                         version = await self._sites.current()
                         if version is not None:

@@ -12,6 +12,12 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (organisation_id, account) DO UPDATE SET
     realm = excluded.realm, ha1_md5 = excluded.ha1_md5, ha1_sha256 = excluded.ha1_sha256, changed_at = excluded.changed_at
 
+-- name: tell_phone_secret
+SELECT pg_notify($2, $1::text || ' phone')
+
+-- name: phone_secrets_revision
+SELECT count(*), max(changed_at) FROM phone_account WHERE organisation_id = $1
+
 -- name: password_hash
 SELECT password_hash FROM person WHERE organisation_id = $1 AND login = $2
 
