@@ -142,7 +142,7 @@ const trees = {
       node('bienvenue', 'say', 'Bienvenue', 'Bonjour, bienvenue chez Colis Express.', [['done', null, 'langue']], 2),
       node('langue', 'language', 'Langue', 'Pour le français, tapez 1. For English, press 2.', [['done', null, 'horaires']], 1),
       node('horaires', 'hours', 'Ouvert ?', '', [['open', null, 'choix'], ['closed', null, 'ferme'], ['holiday', null, 'ferme']]),
-      node('choix', 'menu', 'Choix', 'Pour une facture, tapez 1. Pour suivre un colis, tapez 2. Pour un conseiller, tapez 0.', [['key_1', '1', 'facturation'], ['key_2', '2', 'numero'], ['key_0', '0', 'clients'], ['no_input', null, 'clients'], ['no_match', null, 'choix']], 9),
+      node('choix', 'menu', 'Choix', 'Pour une facture, tapez 1. Pour suivre un colis, tapez 2. Pour un conseiller, tapez 0.', [['1', '1', 'facturation'], ['2', '2', 'numero'], ['0', '0', 'clients'], ['error', null, 'clients'], ['no_input', null, 'clients'], ['no_match', null, 'choix']], 9),
       node('numero', 'collect', 'Numéro de colis', 'Tapez votre numéro de colis, puis dièse.', [['ok', null, 'suivi'], ['no_input', null, 'clients']], 4, ['language_missing']),
       node('suivi', 'lookup', 'Suivi', '', [['ok', null, 'annonce'], ['empty', null, 'clients'], ['timeout', null, 'clients']], 1),
       node('annonce', 'say', 'État du colis', 'Votre colis {{ colis }} est {{ etat }}.', [['done', null, 'fin']], 3),
@@ -189,7 +189,7 @@ function answer(method, url, body) {
   if (is('PATCH', /^\/cases\//)) return { ...rows().find((one) => one.id === id), ...body };
   if (is('GET', /^\/contacts$/)) {
     const text = (url.searchParams.get('text') ?? '').toLowerCase();
-    return { items: Object.values(contacts()).filter((one) => one.name.toLowerCase().includes(text)).map(({ addresses: _a, cases: _c, last_interactions: _l, merged_from: _m, ...row }) => row) };
+    return { items: Object.values(contacts()).filter((one) => one.name.toLowerCase().includes(text)).map(({ id: one, name, company, vip, language }) => ({ id: one, name, company, vip, language })) };
   }
   if (is('GET', /^\/contacts\/[^/]+$/)) return contacts()[id] ?? 404;
   if (is('GET', /^\/trees$/)) return Object.values(trees).map((one) => ({ id: one.id, version: one.version, published_at: one.published_at, inside: 0 }));

@@ -1,4 +1,8 @@
 // The states that people meet, and the screens they meet them on.
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
 export const BROWSER = process.env.CHROMIUM ?? '/usr/bin/chromium';
 export const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const common = { locale: 'fr-FR', timezoneId: 'Europe/Paris', reducedMotion: 'reduce' };
@@ -35,6 +39,42 @@ export const STATES = [
   { name: 'advisors', ...scene('idle', async (page) => { await page.click('form .row.wrap .btn >> nth=1'); await page.waitForSelector('.secret'); }), hash: '#/admin/advisors/karim', only: ['desktop', 'phone'] },
   { name: 'site', ...scene('idle'), hash: '#/admin/site', only: ['desktop', 'english'] },
 ];
+/** Visits each state on each screen and lets `see` look at it; gives what the browser complained of. */
+export async function each(states, screens, only, see) {
+  const server = spawn(process.execPath, [fileURLToPath(new URL('./server.mjs', import.meta.url)), '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const line = await new Promise((done) => server.stdout.once('data', (data) => done(String(data))));
+  const port = Number(/:(\d+)\//.exec(line)[1]);
+  const browser = await chromium.launch({ executablePath: BROWSER, args: FLAGS });
+  const complaints = [];
+  try {
+    for (const state of states) {
+      for (const [screen, look] of Object.entries(screens)) {
+        const name = `${state.name}-${screen}`;
+        if ((state.only && !state.only.includes(screen)) || !name.includes(only)) continue;
+        const context = await browser.newContext(look);
+        const page = await context.newPage();
+        page.setDefaultTimeout(8000);
+        page.on('console', (message) => {
+          const expected = state.signedOut || state.name === 'offline'; // a 401, a lost socket: the browser says so itself
+          if (message.type() === 'error' && !(expected && /401|WebSocket/.test(message.text()))) complaints.push(`${name}: ${message.text()}`);
+        });
+        page.on('pageerror', (error) => complaints.push(`${name}: ${error.message}`));
+        try {
+          await open(page, port, state);
+          await see(page, name);
+        } catch (error) {
+          complaints.push(`${name}: ${error.message.split('\n')[0]}`);
+        }
+        await context.close();
+      }
+    }
+  } finally {
+    await browser.close();
+    server.kill();
+  }
+  return complaints;
+}
+
 /** Opens the page in a state and waits until it has settled. */
 export async function open(page, port, state) {
   await tell(port, { signedIn: !state.signedOut });

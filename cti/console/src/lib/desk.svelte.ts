@@ -66,6 +66,11 @@ class Desk {
     return login === this.me?.login ? this.me.first_name : login;
   }
 
+  advisorFirst(login: string | null | undefined): string {
+    if (!login) return '';
+    return this.board?.advisors.find((one) => one.advisor === login)?.first_name || this.advisorName(login);
+  }
+
   codeLabel(id: string | null | undefined): string {
     if (!id) return '';
     const code = this.codes.find((one) => one.id === id);
@@ -210,7 +215,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     if (desk.contacts[id]) void desk.loadContact(id).catch(() => {});
   },
   'call.quality'(desk, data: Quality & { interaction: string }) {
-    const { [data.interaction]: _gone, ...rest } = desk.quality;
+    const rest = Object.fromEntries(Object.entries(desk.quality).filter(([id]) => id !== data.interaction));
     desk.quality = data.what === 'ok' ? rest : { ...rest, [data.interaction]: data };
     if (data.what !== 'ok') desk.urgent = word('quality', data.what);
   },

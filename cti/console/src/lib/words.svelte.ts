@@ -56,6 +56,11 @@ export function word(group: string, id: string | null | undefined): string {
   return CATALOGUES[current][`${group}.${id}`] ?? id;
 }
 
+/** An exit of a node in words; an exit that is a key says no more than its key. */
+export function exitWords(exit: { exit: string; key: string | null }): string {
+  return exit.key === exit.exit ? '' : word('exit', exit.exit);
+}
+
 // ---- figures, dates, durations ---------------------------------------------------------------------------------
 
 export function number(value: number, options?: Intl.NumberFormatOptions): string {
