@@ -6,7 +6,7 @@ searched from end to end, and after every event the rule of matching is applied 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from routing import steps as s
@@ -39,6 +39,7 @@ class Person:
     reach: dict[str, bool] = field(default_factory=dict)
     idle_us: int = 0
     misses: int = 0
+    gone: bool = False
 
 
 class Reference:
@@ -62,7 +63,8 @@ class Reference:
 
     def can(self, person: Person, thing: Thing) -> bool:
         return (
-            person.site.seats.get(thing.channel, 0) > 0
+            not person.gone
+            and person.site.seats.get(thing.channel, 0) > 0
             and (person.site.queues is None or thing.queue in person.site.queues)
             and all(
                 any(person.site.skills.get(skill, 0) >= level for skill, level in need.any_of)
@@ -268,8 +270,34 @@ class Reference:
                     self.wrapped(thing, "expired")
             self.match()
         self.told(event)
+        for id in [id for id, person in self.people.items() if person.gone]:
+            if not any(t.advisor == id for t in self.things.values()):
+                del self.people[id]
         self.match()
         return self.out
+
+    def kept(self) -> s.Restore:
+        """What a store would give back after a crash; offers in flight are nobody's any more, nor is anybody held."""
+        found = []
+        for thing in self.things.values():
+            if thing.state == "offered":
+                thing.state, thing.advisor = "waiting", None
+            thing.held_until = None
+            told = thing.told or s.Enqueue(thing.id, "", thing.channel, thing.since, contact=thing.contact)
+            told = replace(
+                told, epoch=thing.epoch, priority=thing.priority, related=None, contact=thing.contact
+            )
+            thing.told = told if thing.told is not None else None
+            until = thing.wrapup_until if thing.state == "wrapup" else None
+            found.append(
+                s.Kept(told, thing.state, thing.advisor, until, thing.extended, tuple(sorted(thing.avoid)))
+            )
+        return s.Restore(
+            tuple(found),
+            len(self.offers) + 1,
+            {id: person.idle_us / 1e6 for id, person in self.people.items()},
+            {id: person.misses for id, person in self.people.items()},
+        )
 
     def told(self, event: s.Event) -> None:
         match event:
@@ -278,10 +306,15 @@ class Reference:
             case s.AdvisorSet():
                 if event.advisor.id in self.people:
                     self.people[event.advisor.id].site = event.advisor
+                    self.people[event.advisor.id].gone = False
                 else:
                     self.people[event.advisor.id] = Person(event.advisor, idle_us=round(self.now * 1e6))
-            case s.PresenceSet():
+            case s.AdvisorGone():
                 if event.advisor in self.people:
+                    self.present(event.advisor, "offline", None)
+                    self.people[event.advisor].gone = True
+            case s.PresenceSet():
+                if event.advisor in self.people and not self.people[event.advisor].gone:
                     self.present(event.advisor, event.presence, event.reason)
             case s.ReachSet():
                 if event.advisor in self.people:

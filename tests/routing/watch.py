@@ -12,6 +12,7 @@ class Watch:
     def __init__(self) -> None:
         self.queues: dict[str, Queue] = {}
         self.advisors: dict[str, Advisor] = {}
+        self.departed: set[str] = set()
         self.presence: dict[str, str] = {}
         self.reach: dict[tuple[str, str], bool] = {}
         self.told: dict[str, s.Enqueue] = {}
@@ -33,6 +34,10 @@ class Watch:
         elif isinstance(event, s.AdvisorSet):
             self.advisors[event.advisor.id] = event.advisor
             self.presence.setdefault(event.advisor.id, "offline")
+            self.departed.discard(event.advisor.id)
+        elif isinstance(event, s.AdvisorGone):
+            if event.advisor in self.advisors:
+                self.departed.add(event.advisor)
         elif isinstance(event, s.PresenceSet):
             if event.presence == "ready":
                 self.presence[event.advisor] = "ready"
@@ -91,7 +96,9 @@ class Watch:
                 assert d.why.interaction == d.interaction
                 assert d.why.candidates[0].advisor == d.advisor
                 assert d.why.rivals[0].interaction == d.interaction
-                assert sum(d.why.excluded.values()) + d.why.available == len(self.advisors)
+                assert sum(d.why.excluded.values()) + d.why.available == len(self.advisors) - len(
+                    self.departed
+                )
                 self.seats(d.advisor, d.channel)
             case s.OfferEnded():
                 offer = self.open_offers.pop(d.offer)  # I10: it was open, and now never again
