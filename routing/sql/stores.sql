@@ -13,7 +13,7 @@ ON CONFLICT (organisation_id, account) DO UPDATE SET
     realm = excluded.realm, ha1_md5 = excluded.ha1_md5, ha1_sha256 = excluded.ha1_sha256, changed_at = excluded.changed_at
 
 -- name: tell_phone_secret
-SELECT pg_notify($2, $1::text || ' phone')
+SELECT pg_notify($2, $1::uuid::text || ' phone')
 
 -- name: phone_secrets_revision
 SELECT count(*), max(changed_at) FROM phone_account WHERE organisation_id = $1

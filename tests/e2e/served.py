@@ -84,8 +84,7 @@ class Served:
         if self.process is not None and self.process.returncode is None:
             code = await self.stop()
             assert kind is not None or code == self.expect, self.tail()
-        if kind is not None:
-            print(self.tail())
+        print(self.tail())  # shown by pytest when the test fails
 
     async def start(self, within_s: float = 30.0) -> None:
         arguments = [sys.executable, "-m", "config", "serve"]
