@@ -127,11 +127,11 @@ class Hotline:
 
 @asynccontextmanager
 async def hotline(
-    dsn: str, rules: Site | None = None, clock: HandClock | None = None
+    dsn: str, rules: Site | None = None, clock: HandClock | None = None, short: str = "test"
 ) -> AsyncIterator[Hotline]:
     ids, clock = IdMaker(), clock or HandClock()
     connection = await connect(dsn)
-    organisation = await organisation_id(connection, "test", ids, clock.now())
+    organisation = await organisation_id(connection, short, ids, clock.now())
     await connection.close()
     heard: list[m.Event] = []
     desk = Desk(dsn, organisation, rules or site(), clock, ids)

@@ -1,0 +1,47 @@
+"""`kill -9` at every named point of the desk, times twenty seeds: the record is true, nobody is stuck (row 1)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import sys
+
+import pytest
+
+from routing.crash import NAMES, planned
+from tests.routing.crashing import ours
+
+SEEDS = 20
+PROCESSES = 2
+
+
+def test_a_plan_names_a_point_and_its_pass() -> None:
+    assert planned("desk.after_commit:3") == ("desk.after_commit", 3)
+    assert planned("desk.decided") == ("desk.decided", 1)
+    with pytest.raises(ValueError, match="no crash point"):
+        planned("desk.nowhere")
+    assert len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.slow
+async def test_a_kill_at_any_point_loses_nothing_acknowledged_and_leaves_nobody_stuck(database: str) -> None:
+    edges = [SEEDS * n // PROCESSES for n in range(PROCESSES + 1)]
+    children = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.routing.crashing", database, str(first), str(last)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        for first, last in itertools.pairwise(edges)
+    ]
+    told = await asyncio.gather(*(child.communicate() for child in children))
+    for child, (_, err) in zip(children, told, strict=True):
+        assert child.returncode == 0, err.decode()[-3000:]
+    runs = [json.loads(line) for out, _ in told for line in out.splitlines()]
+    assert len(runs) == SEEDS * len(ours())
+    killed = [run for run in runs if run["signal"] == signal.SIGKILL]
+    assert {run["point"] for run in killed} == set(ours())
+    assert len(killed) > len(runs) * 0.9, "the plans should mostly be reached"
+    assert sum(run["acknowledged"] for run in runs) > 5 * len(runs)
