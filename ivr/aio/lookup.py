@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from prometheus_client import Histogram
 from yarl import URL
 
 from ivr.events import LookedUp, LookUp
@@ -29,6 +30,10 @@ CONNECTIONS = 200
 REMEMBERED = 1_000  # look-ups a node whose time is kept for the p95
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
+
+SECONDS = Histogram(
+    "monofil_lookup_seconds", "Look-ups of trees", ["outcome"], buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -130,6 +135,7 @@ class Lookups:
         figures.asked += 1
         figures.outcomes[told.outcome] = figures.outcomes.get(told.outcome, 0) + 1
         figures.seconds.append(loop.time() - began)
+        SECONDS.labels(told.outcome).observe(loop.time() - began)
         return told
 
     def figures(self) -> dict[tuple[str, str], LookupFigures]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
+from prometheus_client import Counter
 
 from ivr.aio.lookup import Lookups
 from ivr.aio.speech import Speech
@@ -84,6 +85,9 @@ FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 OURS = frozenset({"tree_error"})  # facts for the record only
 
 log = structlog.get_logger("ivr.runner")
+
+FAULTS = Counter("monofil_tree_faults_total", "Calls in trees that we failed", ["why"])
+ERRORS = Counter("monofil_tree_error_exits_total", "Nodes left by their error exit", ["tree", "node"])
 
 
 class Desk(Protocol):
@@ -691,7 +695,7 @@ class _Call:
 
     def _learn(self, facts: Mapping[str, Any]) -> None:
         if set(facts) <= OURS:
-            self._log.warning("A node went by its error exit", **facts)
+            self._log.warning("A node went by its error exit", at=self.at, pii_why=facts["tree_error"])
             return
         self._submit(
             FactsLearned(
@@ -705,6 +709,8 @@ class _Call:
     def _note(self, happened: Entered | Left) -> None:
         runner = self.runner
         runner.evidence.note(happened)
+        if isinstance(happened, Left) and happened.failed:
+            ERRORS.labels(happened.tree, happened.node).inc()
         tree = (happened.tree, happened.version)
         if tree != self._told_tree:
             self._told_tree = tree
@@ -743,6 +749,7 @@ class _Call:
             self.over = True
             key, organisation = self.runner.ids(), self.runner.organisation
             if outcome in ("failed", "interrupted"):
+                FAULTS.labels("stopping" if why == "stopping" else "fault").inc()
                 self._submit(
                     Interrupted(
                         key=key,
