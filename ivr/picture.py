@@ -16,10 +16,15 @@ def picture(
     author: str | None = None,
     inside: Mapping[str, int] | None = None,
     figures: Mapping[str, NodeFigures] | None = None,
+    lookups: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The `Tree` of the console's wire: JSON-able; `words` are by language; `to` is null where the tree ends."""
+    """The `Tree` of the console's wire: JSON-able; `words` are by language; `to` is null where the tree ends.
+
+    `inside`, `figures` and `lookups` (asked, failures, p95_s) are by node.
+    """
     now = inside or {}
     known = figures or {}
+    asked = lookups or {}
     return {
         "id": tree.id,
         "version": tree.version,
@@ -39,6 +44,7 @@ def picture(
                 "inside": now.get(node.id, 0),
                 "marks": _marks(node),
                 "figures": _figures(known.get(node.id)),
+                "lookup": dict(asked[node.id]) if node.id in asked else None,
             }
             for node in tree.nodes.values()
         ],

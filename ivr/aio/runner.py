@@ -45,7 +45,8 @@ from ivr.events import (
 )
 from ivr.evidence import Evidence
 from ivr.interpreter import Interpreter
-from ivr.tree import Forest
+from ivr.picture import picture
+from ivr.tree import Forest, Tree
 from ivr.waiting import Waiting
 from routing import hours
 from routing.models import (
@@ -196,6 +197,24 @@ class VoiceRunner:
                 nodes = found.setdefault(tree, {}).setdefault(version, {})
                 nodes[node] = nodes.get(node, 0) + 1
         return found
+
+    def picture(
+        self, tree: Tree, *, published_at: str | None = None, author: str | None = None
+    ) -> dict[str, Any]:
+        """The tree as the console draws it, with the calls inside it now, its evidence and its look-ups' figures."""
+        asked = {
+            node: {"asked": it.asked, "failures": it.failures, "p95_s": it.p95_s}
+            for (name, node), it in self.lookups.figures().items()
+            if name == tree.id
+        }
+        return picture(
+            tree,
+            published_at=published_at,
+            author=author,
+            inside=self.inside().get(tree.id, {}).get(tree.version, {}),
+            figures={it.node: it for it in self.evidence.rows(tree.id, tree.version)},
+            lookups=asked,
+        )
 
     def line(self, interaction: UUID) -> Line | None:
         """The call of an interaction, from its INVITE until the record of it is closed."""

@@ -355,6 +355,11 @@ async def test_a_look_up_whose_server_is_down_takes_the_error_branch_in_time(wor
     await world.until_told(Enqueued)
     assert time.perf_counter() - began < 2
     assert "look:error" in nodes(world)
+    await world.until_heard(leg, "music")
+    drawn = {n["id"]: n for n in world.runner.picture(world.trees.trees["accueil"])["nodes"]}
+    assert drawn["look"]["lookup"]["failures"] == 1
+    assert drawn["look"]["figures"]["failed"] == 1
+    assert drawn["wait"]["inside"] == 1
 
 
 async def test_a_transfer_joins_the_legs_and_ends_when_one_does(world: World) -> None:
