@@ -1,14 +1,8 @@
-"""A `monofil serve` in a process of its own, as an operator runs it, for tests that look from outside."""
+"""A server under test, as an operator runs it: free ports, a folder of its own, and the example site always open."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
 import shutil
-import signal
-import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +10,8 @@ from typing import Any
 
 import aiohttp
 from ruamel.yaml import YAML
+
+from config.child import Child
 
 ROOT = Path(__file__).resolve().parents[2]
 ALWAYS = {"week": {"lun-dim": "00:00-24:00"}}
@@ -42,37 +38,24 @@ def open_site(folder: Path, **changes: dict[str, Any]) -> Path:
     return path
 
 
-class Served:
-    """`async with Served(data_dir, site=…, env=…) as server`; leaving it sends SIGTERM and expects exit 0."""
+class Served(Child):
+    """`async with Served(tmp_path, site=…, env=…) as server`; leaving it sends SIGTERM and expects `expect`."""
 
     def __init__(
-        self,
-        data_dir: Path,
-        *,
-        site: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        expect: int = 0,
+        self, folder: Path, *, site: Path | None = None, env: Mapping[str, str] | None = None, expect: int = 0
     ) -> None:
-        self.data_dir = data_dir
-        self.site = site
+        super().__init__(
+            folder,
+            arguments=(str(site),) if site is not None else (),
+            env={
+                "MONOFIL_DATA_DIR": str(folder),
+                "MONOFIL_HTTP_PORT": "0",
+                "MONOFIL_SIP_PORT": "0",
+                "MONOFIL_MEDIA_WORKERS": "1",
+                **(env or {}),
+            },
+        )
         self.expect = expect
-        self.env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("MONOFIL_")},
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": str(ROOT),
-            "MONOFIL_DATA_DIR": str(data_dir),
-            "MONOFIL_HTTP_HOST": "127.0.0.1",
-            "MONOFIL_HTTP_PORT": "0",
-            "MONOFIL_SIP_HOST": "127.0.0.1",
-            "MONOFIL_SIP_PORT": "0",
-            "MONOFIL_LOG_FORMAT": "json",
-            "MONOFIL_MEDIA_WORKERS": "1",
-            **(env or {}),
-        }
-        self.process: asyncio.subprocess.Process | None = None
-        self.http = ""
-        self.sip = ""
-        self.log = Path(tempfile.mkstemp(prefix="served-", suffix=".log", dir=data_dir)[1])
 
     async def __aenter__(self) -> Served:
         await self.start()
@@ -81,87 +64,9 @@ class Served:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process is not None and self.process.returncode is None:
-            code = await self.stop()
-            assert kind is not None or code == self.expect, self.tail()
+        code = await self.stop() if self.running else self.expect
         print(self.tail())  # shown by pytest when the test fails
-
-    async def start(self, within_s: float = 30.0) -> None:
-        arguments = [sys.executable, "-m", "config", "serve"]
-        if self.site is not None:
-            arguments.append(str(self.site))
-        with self.log.open("ab") as errors:
-            self.process = await asyncio.create_subprocess_exec(
-                *arguments,
-                env=self.env,
-                cwd=self.data_dir,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-            )
-        assert self.process.stdout is not None
-        async with asyncio.timeout(within_s):
-            while line := (await self.process.stdout.readline()).decode():
-                if line.startswith("ready "):
-                    words = dict(w.split("=", 1) for w in line.split()[1:])
-                    self.http, self.sip = words["http"].rstrip("/"), words["sip"]
-                    return
-        raise RuntimeError(f"the server ended with {await self.process.wait()}\n{self.tail()}")
-
-    async def stop(self, within_s: float = 30.0) -> int:
-        """SIGTERM; the exit code."""
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
-        return await asyncio.wait_for(self.process.wait(), within_s)
-
-    async def kill(self) -> None:
-        """SIGKILL, as a power cut."""
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    @property
-    def sip_host(self) -> str:
-        return self.sip.rpartition(":")[0]
-
-    @property
-    def sip_port(self) -> int:
-        return int(self.sip.rpartition(":")[2])
-
-    def lines(self) -> list[dict[str, Any]]:
-        """The log so far, one record a line."""
-        return [json.loads(line) for line in self.log.read_text("utf-8").splitlines() if line.startswith("{")]
-
-    def tail(self, lines: int = 40) -> str:
-        return "\n".join(self.log.read_text("utf-8", errors="replace").splitlines()[-lines:])
-
-    async def command(self, *words: str, expect: int = 0) -> str:
-        """Run `monofil WORDS` beside the server; its standard output."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "config",
-            *words,
-            env=self.env,
-            cwd=self.data_dir,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, errors = await asyncio.wait_for(process.communicate(), 30.0)
-        assert process.returncode == expect, (words, process.returncode, out.decode(), errors.decode())
-        return out.decode()
-
-    async def password(self, login: str) -> str:
-        """A new password for a login, made by `monofil user passwd`."""
-        return str(json.loads(await self.command("user", "passwd", login, "--json"))["password"])
+        assert code == self.expect
 
     async def metrics(self) -> dict[str, float]:
         """The figures of /metrics by name and labels."""
