@@ -792,8 +792,8 @@ class _Checker:
         document = self.context.trees.get(node.tree)
         if not isinstance(document, Mapping):
             return
-        inputs = {str(k) for k in document.get("inputs") or {}}
-        results = {str(k) for k in document.get("results") or {}}
+        inputs = _listed(document, "inputs")
+        results = _listed(document, "results")
         for name in sorted(set(node.give) - inputs):
             self.wrong(
                 (*path, "give", name), f"the tree {node.tree} has no input {name!r}", _close(name, inputs)
@@ -802,7 +802,7 @@ class _Checker:
             self.wrong(path, f"the tree {node.tree} needs the input {name!r}", f"write `give: {{{name}: …}}`")
         for name in sorted(set(node.take.values()) - results):
             self.wrong((*path, "take"), f"the tree {node.tree} has no result {name!r}", _close(name, results))
-        lacking = [x for x in head.languages if x not in (document.get("languages") or ["fr"])]
+        lacking = [x for x in head.languages if x not in (_listed(document, "languages") or {"fr"})]
         if lacking:
             self.wrong(
                 (*path, "tree"), f"the tree {node.tree} does not speak {', '.join(lacking)}", "add it there"
@@ -884,6 +884,12 @@ def _raw_nodes(document: Any) -> Iterator[Mapping[str, Any]]:
     for node in nodes.values() if isinstance(nodes, Mapping) else ():
         if isinstance(node, Mapping):
             yield node
+
+
+def _listed(document: Mapping[str, Any], key: str) -> set[str]:
+    """The names under a key of a document that may itself be wrong there."""
+    found = document.get(key)
+    return {str(name) for name in found} if isinstance(found, Mapping | list | tuple) else set()
 
 
 def _callees(document: Any) -> list[str]:
