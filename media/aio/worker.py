@@ -46,7 +46,7 @@ EVENTS = 64  # packets between two looks at the clock
 REST_S = 0.000_25  # ours: when packets come in pairs already, gather more before waking: a third less CPU for 0.3 ms
 OUTBOX_BYTES = 16 * 1024 * 1024  # ours: a parent that reads nothing for so long is no parent
 REFUSALS = 64  # ours: ports tried before an open is refused
-NICE = -10  # ours: on a machine that is overloaded p50 stays at 2 ms, where it would be 275
+NICE = -10  # ours: a late packet is a click in an ear, a late page is not
 PR_SET_PDEATHSIG = 1
 
 Ports = tuple[int, int]
