@@ -249,10 +249,8 @@ function opensAtRing(offer: Offer): boolean {
 
 /** Is something half-written under the cursor? Then nothing may take its place. */
 function isTyping(): boolean {
-  const focused = globalThis.document?.activeElement;
-  return (
-    (focused instanceof HTMLTextAreaElement || focused instanceof HTMLInputElement) && focused.value.trim() !== ''
-  );
+  const focused = globalThis.document?.activeElement as (Element & { value?: string }) | null | undefined;
+  return (focused?.tagName === 'TEXTAREA' || focused?.tagName === 'INPUT') && (focused.value ?? '').trim() !== '';
 }
 
 export function explain(problem: unknown): string {
