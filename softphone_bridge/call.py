@@ -37,7 +37,7 @@ from softphone_bridge.signals import (
 )
 from softphone_bridge.timers import Timer, Wheel
 from softphone_bridge.transaction import I, S, Transaction, Transactions
-from softphone_bridge.uri import quoted
+from softphone_bridge.uri import printable, quoted
 
 ALLOW = "Allow: " + ", ".join(SERVED)
 GLARE_OURS_S = 2.5  # RFC 3261 14.1: 2.1 to 4 s for the owner of the Call-ID …
@@ -248,7 +248,7 @@ class Calls:
                 dialled=dialled,
                 caller=caller,
                 caller_name=caller_name,
-                sip_call_id=request.call_id,
+                sip_call_id=printable(request.call_id),
                 sdp=request.body,
                 headers=headers,
             )
@@ -469,7 +469,7 @@ class Calls:
             fork.final = status
             if self._retry(leg, fork, response, now):
                 return
-            self._fork_failed(leg, fork, now, reason=response.reason)
+            self._fork_failed(leg, fork, now, reason=printable(response.reason)[:200])
 
     def _fork_accepted(self, leg: Leg, fork: Fork, response: Message, now: float) -> None:
         tag = response.to_tag
@@ -922,7 +922,7 @@ class Calls:
             self.respond(leg.pending, leg.pending.request, 487, leg.pending.flow, now)
         if leg.phase is Phase.OFFERED:
             self._final(leg, 487, now)
-        self._over(leg, Cause.HANGUP, 0, request.get("reason")[:200])
+        self._over(leg, Cause.HANGUP, 0, printable(request.get("reason"))[:200])
         if leg.bye is None:
             self._bury(leg)
 

@@ -97,7 +97,7 @@ class Guard:
         return made + self._seal(made, host)
 
     def _seal(self, made: str, host: str) -> str:
-        text = f"{made}|{host}|{self._realm}".encode()
+        text = f"{made}|{host}|{self._realm}".encode("utf-8", "surrogateescape")
         return hmac.new(self._secret, text, "sha256").hexdigest()[:32]
 
     def challenges(self, host: str, now: float, *, stale: bool = False) -> tuple[str, str]:
@@ -140,7 +140,9 @@ class Guard:
             cnonce=given.get("cnonce", ""),
             qop=given.get("qop", ""),
         )
-        same = hmac.compare_digest(want.encode(), given["response"].lower().encode("utf-8", "replace"))
+        same = hmac.compare_digest(
+            want.encode(), given["response"].lower().encode("utf-8", "surrogateescape")
+        )
         made = self._made(nonce, host)
         if not same or known is None:
             return Verdict.WRONG if made is not None else Verdict.STALE
@@ -160,7 +162,7 @@ class Guard:
     def _made(self, nonce: str, host: str) -> int | None:
         """When we made this nonce for this host, in ms; None when we did not."""
         made, seal = nonce[:12], nonce[12:]
-        if not hmac.compare_digest(self._seal(made, host).encode(), seal.encode("utf-8", "replace")):
+        if not hmac.compare_digest(self._seal(made, host).encode(), seal.encode("utf-8", "surrogateescape")):
             return None
         return int(made, 16)
 

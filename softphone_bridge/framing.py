@@ -11,7 +11,7 @@ import re
 from softphone_bridge.parser import MAX_MESSAGE
 
 _LENGTH = re.compile(
-    rb"^(?:content-length|l)[ \t]*(?:\n[ \t]+)*:[ \t]*(?:\n[ \t]+)*([^\n]*?)[ \t]*$",
+    rb"^(?:content-length|l)[ \t]*(?:\n[ \t]+)*:([^\n]*(?:\n[ \t][^\n]*)*)$",
     re.IGNORECASE | re.MULTILINE,
 )
 PING = b"\r\n\r\n"
@@ -68,7 +68,7 @@ class Framer:
                 self._break()
             return False
         head = bytes(buffer[: end + 4])
-        found = _LENGTH.findall(head.replace(b"\r\n", b"\n"))
+        found = [value.strip(b" \t\n") for value in _LENGTH.findall(head.replace(b"\r\n", b"\n"))]
         if len(found) == 1 and found[0].isdigit() and len(found[0]) <= 10:
             self._size = end + 4 + int(found[0])
             if self._size <= MAX_MESSAGE:

@@ -90,8 +90,8 @@ class Valve:
     the server settles near half way and a refusal still leaves within 100 ms (P9).
     """
 
-    FREE_S = 0.010
-    FULL_S = 0.090
+    FREE_S = 0.030
+    FULL_S = 0.120
 
     __slots__ = ("_debt", "lag_s", "share")
 
@@ -101,7 +101,7 @@ class Valve:
         self._debt = 0.0
 
     def set(self, lag_s: float) -> None:
-        self.lag_s += 0.3 * (lag_s - self.lag_s)
+        self.lag_s += 0.1 * (lag_s - self.lag_s)  # one hiccup is no load
         self.share = min(1.0, max(0.0, (self.lag_s - self.FREE_S) / (self.FULL_S - self.FREE_S)))
 
     def refuse(self) -> bool:

@@ -140,7 +140,7 @@ def _start_line(message: Message, start: str, fault: str) -> None:
         raise RemoteError("not SIP", 0)
     if len(parts) < 3:
         raise RemoteError("bad request line", 0 if "via" not in message.first else 400, message)
-    version = start.rstrip(" ").rsplit(" ", 1)[1]
+    version = start.rstrip(" ").rpartition(" ")[2]
     if version != "SIP/2.0" and version.upper() != "SIP/2.0":
         if _VERSION.match(version):
             raise RemoteError("other SIP version", 505, message)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from softphone_bridge.events import PhoneGone, PhoneRegistered
 from softphone_bridge.message import Message, RemoteError
 from softphone_bridge.timers import Timer, Wheel
+from softphone_bridge.uri import printable
 
 if TYPE_CHECKING:
     from softphone_bridge.signals import Flow, StackEvent
@@ -127,7 +128,7 @@ class Registrar:
         if same is None and instance:
             for other in [b for b in self.of(account) if b.instance == instance]:
                 self._drop(other, "replaced")
-        agent = request.get("user-agent")[:100]
+        agent = printable(request.get("user-agent"))[:100]
         fresh = same is None
         if same is None:
             same = Binding(

@@ -47,7 +47,7 @@ from softphone_bridge.transaction import (
     Transactions,
     server_key,
 )
-from softphone_bridge.uri import parse_address, parse_uri, unescape
+from softphone_bridge.uri import parse_address, parse_uri, printable, unescape
 
 __all__ = [
     "Accounts",
@@ -78,6 +78,10 @@ CARRIED = ("diversion", "history-info", "user-agent", "subject", "privacy", "ide
 CARRIED_FROM_TRUNK = ("p-asserted-identity", "remote-party-id", "p-charge-info")
 SUPPORTED = frozenset(("timer",))
 RETRY_AFTER_S = 2
+MD5_ONLY = (
+    "baresip v0.",
+    "baresip v1.",
+)  # give up when any challenge is one they don't know, even the second
 _NETWORKS = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -177,7 +181,7 @@ class Stack:
         self._transactions.flow_closed(flow, now)
 
     def set_pressure(self, lag_s: float) -> None:
-        """How late the server is: above 10 ms a growing share of new INVITEs gets 503 with Retry-After."""
+        """How late the server is: above 30 ms a growing share of new INVITEs gets 503 with Retry-After."""
         self._valve.set(lag_s)
 
     def set_trunks(self, trunks: Iterable[TrunkRules]) -> None:
@@ -391,7 +395,7 @@ class Stack:
             self._refuse(request, 481, flow)
             return
         self._refuse(request, 200, flow)
-        self._calls.cancelled(invite, now, request.get("reason")[:200])
+        self._calls.cancelled(invite, now, printable(request.get("reason"))[:200])
 
     def _fit(self, request: Message, flow: Flow) -> bool:
         """Whether a request is one that we serve at all; says no otherwise. Reveals nothing about anybody."""
@@ -475,8 +479,8 @@ class Stack:
             transaction,
             flow,
             dialled=dialled,
-            caller=_printable(caller),
-            caller_name=_printable(name),
+            caller=printable(caller),
+            caller_name=printable(name),
             headers=self._carried(request, trusted=trunk is not None),
             now=now,
         )
@@ -519,11 +523,11 @@ class Stack:
         out: dict[str, str] = {}
         for key in CARRIED + CARRIED_FROM_TRUNK if trusted else CARRIED:
             if key in request.first:
-                out[key] = _printable(", ".join(request.all(key)))[:4000]
+                out[key] = printable(", ".join(request.all(key)))[:4000]
         if trusted:
             for key, _, value in request.fields:
                 if key.startswith("x-") and len(out) < 40:
-                    out.setdefault(key, _printable(value)[:1000])
+                    out.setdefault(key, printable(value)[:1000])
         return out
 
     # ------------------------------------------------------------------ phones
@@ -579,14 +583,17 @@ class Stack:
             self._count("wrong_password")
             failures = self._guessing.failed(user, flow.host, now)
             if failures in (5, 10) or failures % 100 == 0:
-                self._events.append(GuessingNoticed(flow.host, _printable(user)[:100], failures))
+                self._events.append(GuessingNoticed(flow.host, printable(user)[:100], failures))
         self._challenge(request, flow, now, stale=verdict is Verdict.STALE)
         return None
 
     def _challenge(self, request: Message, flow: Flow, now: float, *, stale: bool = False) -> None:
         self._count("challenged")
         first, second = self._guard.challenges(flow.host, now, stale=stale)
-        self._refuse(request, 401, flow, (f"WWW-Authenticate: {first}", f"WWW-Authenticate: {second}"))
+        headers = [f"WWW-Authenticate: {first}"]
+        if not request.get("user-agent").startswith(MD5_ONLY):
+            headers.append(f"WWW-Authenticate: {second}")
+        self._refuse(request, 401, flow, headers)
 
     # ------------------------------------------------------------------ who may ask how often
 
@@ -655,14 +662,6 @@ class Stack:
 
     def _count(self, what: str) -> None:
         self.counters[what] = self.counters.get(what, 0) + 1
-
-
-def _printable(text: str) -> str:
-    """Without control characters and lone surrogates."""
-    if text.isprintable():
-        return text
-    clean = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(c for c in clean if c.isprintable())
 
 
 def _same_place(a: str, b: str) -> bool:

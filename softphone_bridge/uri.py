@@ -191,3 +191,11 @@ def quoted(text: str) -> str:
     """`text` as a quoted-string, without control characters."""
     clean = "".join(c for c in text if c >= " " and c != "\x7f")
     return '"' + clean.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def printable(text: str) -> str:
+    """`text` without control characters and lone surrogates: fit for logs, screens and the database."""
+    if text.isprintable():
+        return text
+    clean = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(c for c in clean if c.isprintable())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 
+import pytest
+
 from softphone_bridge import digest
 from softphone_bridge.digest import Guard, Verdict
 
@@ -12,7 +14,7 @@ ACCOUNT = digest.ha1("lea", "monofil", "secret")
 HOST = "10.0.0.7"
 
 
-def test_the_example_of_rfc_2617():
+def test_the_example_of_rfc_2617() -> None:
     md5, _ = digest.ha1("Mufasa", "testrealm@host.com", "Circle Of Life")
     got = digest.response(
         md5,
@@ -27,7 +29,7 @@ def test_the_example_of_rfc_2617():
     assert got == "6629fae49393a05397450978507c4ef1"
 
 
-def test_the_examples_of_rfc_7616():
+def test_the_examples_of_rfc_7616() -> None:
     md5, sha = digest.ha1("Mufasa", "http-auth@example.org", "Circle of Life")
     common = {
         "method": "GET",
@@ -44,7 +46,7 @@ def test_the_examples_of_rfc_7616():
     )
 
 
-def test_credentials_with_quotes_escapes_and_no_spaces_are_read():
+def test_credentials_with_quotes_escapes_and_no_spaces_are_read() -> None:
     given = digest.parse_credentials('Digest username="a\\"b",realm="r",nc=00000001,qop=auth ,uri="sip:x,y"')
     assert given == {"username": 'a"b', "realm": "r", "nc": "00000001", "qop": "auth", "uri": "sip:x,y"}
     assert digest.parse_credentials("NoOneKnowsThisScheme opaque=here") is None
@@ -88,7 +90,7 @@ def judge(
     return guard.judge(given, known, method="REGISTER", host=host, now=now)
 
 
-def test_the_md5_challenge_comes_first_and_both_are_answered():
+def test_the_md5_challenge_comes_first_and_both_are_answered() -> None:
     held = guard()
     first, second = held.challenges(HOST, 1.0)
     assert "algorithm=MD5" in first
@@ -97,7 +99,7 @@ def test_the_md5_challenge_comes_first_and_both_are_answered():
     assert judge(held, answer(held, which=1, now=100.5)) is Verdict.RIGHT
 
 
-def test_a_replayed_answer_is_stale_and_a_rising_count_is_not():
+def test_a_replayed_answer_is_stale_and_a_rising_count_is_not() -> None:
     held = guard()
     given = answer(held)
     assert judge(held, given) is Verdict.RIGHT
@@ -106,7 +108,7 @@ def test_a_replayed_answer_is_stale_and_a_rising_count_is_not():
     assert judge(held, answer(held, nc=2, nonce=given["nonce"])) is Verdict.STALE
 
 
-def test_a_nonce_is_stale_elsewhere_later_and_when_forged():
+def test_a_nonce_is_stale_elsewhere_later_and_when_forged() -> None:
     held = guard()
     assert judge(held, answer(held), host="10.0.0.8") is Verdict.STALE
     assert judge(held, answer(held), now=401.0) is Verdict.STALE
@@ -114,13 +116,13 @@ def test_a_nonce_is_stale_elsewhere_later_and_when_forged():
     assert judge(held, answer(held, nonce="")) is Verdict.RIGHT
 
 
-def test_a_wrong_password_and_an_unknown_user_look_the_same():
+def test_a_wrong_password_and_an_unknown_user_look_the_same() -> None:
     held = guard()
     assert judge(held, answer(held, password="guess")) is Verdict.WRONG
     assert judge(held, answer(held, user="nobody"), known=None) is Verdict.WRONG
 
 
-def test_an_old_phone_without_qop_is_served_but_each_nonce_only_once():
+def test_an_old_phone_without_qop_is_served_but_each_nonce_only_once() -> None:
     held = guard()
     given = answer(held)
     for name in ("qop", "nc", "cnonce"):
@@ -132,7 +134,7 @@ def test_an_old_phone_without_qop_is_served_but_each_nonce_only_once():
     assert judge(held, given) is Verdict.STALE
 
 
-def test_strange_parameters_are_wrong_and_nothing_else():
+def test_strange_parameters_are_wrong_and_nothing_else() -> None:
     held = guard()
     for change in (
         {"qop": "auth-int"},
@@ -147,7 +149,7 @@ def test_strange_parameters_are_wrong_and_nothing_else():
         assert judge(held, answer(held) | change) in (Verdict.WRONG, Verdict.STALE), change
 
 
-def test_known_and_unknown_accounts_take_comparable_time():
+def test_known_and_unknown_accounts_take_comparable_time() -> None:
     held = guard()
     wrong, nobody = answer(held, password="guess"), answer(held, user="nobody")
     times: dict[str, list[float]] = {"wrong": [], "nobody": []}
@@ -160,7 +162,7 @@ def test_known_and_unknown_accounts_take_comparable_time():
     assert abs(a - b) < 0.25 * max(a, b), (a, b)
 
 
-def test_memory_of_counts_is_bounded_and_forgotten_nonces_are_stale(monkeypatch):
+def test_memory_of_counts_is_bounded_and_forgotten_nonces_are_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digest, "MAX_NONCES", 100)
     held = guard()
     early = answer(held, now=100.0)

@@ -33,7 +33,7 @@ def whole(data: bytes) -> tuple[list[bytes], bool, bool]:
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=8), st.lists(st.integers(0, 400), max_size=12))
-def test_chunking_never_changes_the_outcome(pieces: list[bytes], cuts: list[int]):
+def test_chunking_never_changes_the_outcome(pieces: list[bytes], cuts: list[int]) -> None:
     data = b"".join(pieces)
     framer = Framer()
     out: list[bytes] = []
@@ -46,7 +46,7 @@ def test_chunking_never_changes_the_outcome(pieces: list[bytes], cuts: list[int]
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 7))
-def test_any_bytes_in_any_pieces_do_no_harm(data: bytes, step: int):
+def test_any_bytes_in_any_pieces_do_no_harm(data: bytes, step: int) -> None:
     framer = Framer()
     out: list[bytes] = []
     for at in range(0, len(data), step):
@@ -54,11 +54,11 @@ def test_any_bytes_in_any_pieces_do_no_harm(data: bytes, step: int):
     assert (out, framer.broken) == whole(data)[:2]
 
 
-def test_two_messages_and_a_ping_come_out_apart():
+def test_two_messages_and_a_ping_come_out_apart() -> None:
     assert whole(GOOD + SHORT + b"\r\n\r\n" + FOLDED) == ([GOOD, SHORT, PING, FOLDED], False, False)
 
 
-def test_a_head_that_never_ends_breaks_the_stream_in_bounded_memory():
+def test_a_head_that_never_ends_breaks_the_stream_in_bounded_memory() -> None:
     framer = Framer()
     for _ in range(200):
         assert framer.feed(b"X" * 1000) == []
@@ -66,7 +66,7 @@ def test_a_head_that_never_ends_breaks_the_stream_in_bounded_memory():
     assert not framer.waiting
 
 
-def test_a_length_beyond_the_limit_is_not_waited_for():
+def test_a_length_beyond_the_limit_is_not_waited_for() -> None:
     out, broken, _ = whole(b"OPTIONS sip:a SIP/2.0\r\nContent-Length: %d\r\n\r\n" % MAX_MESSAGE)
     assert broken
     assert len(out) == 1

@@ -12,7 +12,7 @@ CALLS = 500
 
 
 @pytest.mark.parametrize("seed", range(1, 9))
-def test_500_calls_at_10_percent_loss_both_ways_all_succeed_and_none_is_counted_twice(seed: int):
+def test_500_calls_at_10_percent_loss_both_ways_all_succeed_and_none_is_counted_twice(seed: int) -> None:
     print("seed", seed)
     world = World(seed, loss=0.10, repeat=0.02, delay_s=0.02)
     caller, server = world.node("10.0.0.1"), world.node("10.0.0.2")

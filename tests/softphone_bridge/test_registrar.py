@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from softphone_bridge.events import GuessingNoticed, PhoneGone, PhoneRegistered
@@ -14,7 +16,7 @@ SERVER, PHONE = "10.0.0.2", "10.0.0.1"
 HOME = Flow("udp", SERVER, 5060)
 
 
-def house(**settings: object) -> tuple[World, Node, Node]:
+def house(**settings: Any) -> tuple[World, Node, Node]:
     world = World()
     server = world.node(SERVER, users=("lea", "bob"), trunks=(), **settings)
     return world, server, world.node(PHONE)
@@ -32,7 +34,7 @@ def enrol(phone: Node, user: str = "lea", password: str = "", expires_s: int = 3
     phone.settle()
 
 
-def test_a_phone_registers_is_announced_and_reached_and_goes_when_it_leaves():
+def test_a_phone_registers_is_announced_and_reached_and_goes_when_it_leaves() -> None:
     world, server, phone = house()
     enrol(phone)
     world.run(1)
@@ -47,7 +49,7 @@ def test_a_phone_registers_is_announced_and_reached_and_goes_when_it_leaves():
     assert server.stack.targets("lea") == ()
 
 
-def test_a_registration_is_refreshed_and_announced_once():
+def test_a_registration_is_refreshed_and_announced_once() -> None:
     world, server, phone = house()
     enrol(phone)
     world.run(3600)
@@ -55,7 +57,7 @@ def test_a_registration_is_refreshed_and_announced_once():
     assert server.of(PhoneGone) == []
 
 
-def test_a_phone_that_falls_silent_expires():
+def test_a_phone_that_falls_silent_expires() -> None:
     world, server, phone = house()
     enrol(phone)
     world.run(1)
@@ -64,15 +66,15 @@ def test_a_phone_that_falls_silent_expires():
     assert server.of(PhoneGone) == [PhoneGone("lea", f"sip:lea@{PHONE}:5060", "expired")]
 
 
-def test_too_short_an_expiry_is_lengthened_after_423():
-    world, server, phone = house()
+def test_too_short_an_expiry_is_lengthened_after_423() -> None:
+    world, _server, phone = house()
     enrol(phone, expires_s=20)
     world.run(1)
     assert world.sent(b"SIP/2.0 423")
     assert phone.told == [Enrolled("lea", 60)]
 
 
-def test_a_wrong_password_and_an_unknown_account_get_the_same_face():
+def test_a_wrong_password_and_an_unknown_account_get_the_same_face() -> None:
     faces = []
     for user, password in (("lea", "guess"), ("nobody", "guess")):
         world, _, phone = house()
@@ -86,7 +88,7 @@ def test_a_wrong_password_and_an_unknown_account_get_the_same_face():
     assert faces[0] == faces[1]
 
 
-def test_a_stale_nonce_is_renewed_without_a_failure():
+def test_a_stale_nonce_is_renewed_without_a_failure() -> None:
     world, server, phone = house(nonce_life_s=10.0)
     enrol(phone)
     world.run(400)
@@ -103,7 +105,7 @@ def registers(world: World) -> bytes:
 
 
 @pytest.mark.parametrize("source", [Flow("udp", PHONE, 5060), Flow("udp", "10.0.0.66", 5060)])
-def test_a_replayed_register_gets_401_stale(source: Flow):
+def test_a_replayed_register_gets_401_stale(source: Flow) -> None:
     world, server, phone = house()
     enrol(phone)
     world.run(1)
@@ -115,7 +117,7 @@ def test_a_replayed_register_gets_401_stale(source: Flow):
     assert len(server.of(PhoneRegistered)) == 1
 
 
-def test_nobody_registers_for_somebody_else():
+def test_nobody_registers_for_somebody_else() -> None:
     world, server, phone = house()
     enrol(phone)
     world.run(1)
@@ -144,8 +146,8 @@ def register(user: str, *contacts: str, cseq: int = 1, expires: str = "300", cal
     )
 
 
-def test_contacts_add_up_replace_by_instance_and_go_with_a_star():
-    world, server, _ = house()
+def test_contacts_add_up_replace_by_instance_and_go_with_a_star() -> None:
+    _world, server, _ = house()
     held = server.stack._registrar
     events: list[StackEvent] = held.events
     here, ws = Flow("udp", PHONE, 5060), Flow("ws", PHONE, 40000, 7)
@@ -165,7 +167,7 @@ def test_contacts_add_up_replace_by_instance_and_go_with_a_star():
     assert held.register("lea", register("lea", "<sip:lea@x>", cseq=3, expires="30"), here, 3.0) == 423
 
 
-def test_nul_escapes_make_two_contacts_and_contact_parameters_stay_where_they_were():
+def test_nul_escapes_make_two_contacts_and_contact_parameters_stay_where_they_were() -> None:
     _, server, _ = house()
     held = server.stack._registrar
     here = Flow("udp", PHONE, 5060)
@@ -181,7 +183,7 @@ def test_nul_escapes_make_two_contacts_and_contact_parameters_stay_where_they_we
     ]
 
 
-def test_guessing_is_slowed_and_shown_and_the_real_phone_is_never_locked_out():
+def test_guessing_is_slowed_and_shown_and_the_real_phone_is_never_locked_out() -> None:
     world, server, phone = house()
     enrol(phone)
     world.run(1)
@@ -220,7 +222,7 @@ def test_guessing_is_slowed_and_shown_and_the_real_phone_is_never_locked_out():
     assert not phone.of(EnrolmentFailed)
 
 
-def test_a_registered_phone_calls_with_its_password_and_a_stranger_does_not():
+def test_a_registered_phone_calls_with_its_password_and_a_stranger_does_not() -> None:
     world, server, phone = house()
     enrol(phone)
     world.run(1)
@@ -240,8 +242,8 @@ def test_a_registered_phone_calls_with_its_password_and_a_stranger_does_not():
     assert (offered.caller, offered.source.kind, offered.source.name) == ("lea", "phone", "lea")
 
 
-def test_trunks_can_be_changed_while_running():
-    world, server, _ = house()
+def test_trunks_can_be_changed_while_running() -> None:
+    _world, server, _ = house()
     server.stack.set_trunks((TrunkRules("new", ("10.0.0.0/24",)),))
     assert server.stack._trunk("10.0.0.9") == "new"
     server.stack.set_trunks(())

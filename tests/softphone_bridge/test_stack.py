@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from softphone_bridge.events import Cause
@@ -32,10 +34,10 @@ def pair(seed: int = 1, **network: float) -> tuple[World, Node, Node]:
     return world, world.node(A), world.node(B)
 
 
-def dial(caller: Node, to: str = B, leg: str = "leg", **more: object) -> None:
+def dial(caller: Node, to: str = B, leg: str = "leg", **more: Any) -> None:
     caller.stack.place(
         leg, [Target(f"sip:1000@{to}:5060")], from_user="0612", sdp=SDP, now=caller.now, **more
-    )  # type: ignore[arg-type]
+    )
     caller.settle()
 
 
@@ -74,7 +76,7 @@ def replies(world: World) -> list[int]:
     return [int(d[8:11]) for _, to, d in world.wire if to == "10.0.0.9" and d.startswith(b"SIP/2.0")]
 
 
-def test_a_call_is_offered_rung_answered_acknowledged_and_hung_up():
+def test_a_call_is_offered_rung_answered_acknowledged_and_hung_up() -> None:
     world, a, b = pair()
     dial(a)
     world.run(0.1)
@@ -100,14 +102,14 @@ def test_a_call_is_offered_rung_answered_acknowledged_and_hung_up():
     assert set(a.stack.sizes().values()) == {0}
 
 
-def test_the_called_side_hangs_up():
+def test_the_called_side_hangs_up() -> None:
     world, a, b, leg = up()
     b.stack.end(leg, now=b.now)
     world.run(0.1)
     assert ended(a).cause is Cause.HANGUP
 
 
-def test_a_caller_who_gives_up_sends_cancel_in_the_same_step():
+def test_a_caller_who_gives_up_sends_cancel_in_the_same_step() -> None:
     world, a, b = pair()
     dial(a)
     world.run(0.1)
@@ -117,7 +119,7 @@ def test_a_caller_who_gives_up_sends_cancel_in_the_same_step():
     assert any(data.startswith(b"CANCEL") for _, data in a.stack.to_send()[-1:]) or world.sent(b"CANCEL", A)
 
 
-def test_cancel_ends_the_ringing_leg_with_487():
+def test_cancel_ends_the_ringing_leg_with_487() -> None:
     world, a, b = pair()
     dial(a)
     world.run(0.1)
@@ -129,7 +131,7 @@ def test_cancel_ends_the_ringing_leg_with_487():
     assert b.stack.sizes()["server_transactions"] == 0
 
 
-def test_a_refusal_names_its_status():
+def test_a_refusal_names_its_status() -> None:
     world, a, b = pair()
     dial(a)
     world.run(0.1)
@@ -138,7 +140,7 @@ def test_a_refusal_names_its_status():
     assert (ended(a).cause, ended(a).status) == (Cause.REJECTED, 486)
 
 
-def test_nobody_there_is_no_answer_after_32_seconds():
+def test_nobody_there_is_no_answer_after_32_seconds() -> None:
     world = World()
     a = world.node(A)
     dial(a)
@@ -148,7 +150,7 @@ def test_nobody_there_is_no_answer_after_32_seconds():
     assert (ended(a).cause, ended(a).status) == (Cause.NO_ANSWER, 408)
 
 
-def test_ringing_too_long_is_no_answer_and_the_phone_is_cancelled():
+def test_ringing_too_long_is_no_answer_and_the_phone_is_cancelled() -> None:
     world, a, b = pair()
     dial(a, ring_s=10.0)
     world.run(11)
@@ -156,7 +158,7 @@ def test_ringing_too_long_is_no_answer_and_the_phone_is_cancelled():
     assert ended(b).cause is Cause.CANCELLED
 
 
-def test_a_phone_that_ignores_cancel_is_let_go_and_its_late_200_gets_ack_and_bye():
+def test_a_phone_that_ignores_cancel_is_let_go_and_its_late_200_gets_ack_and_bye() -> None:
     world, a, b = pair()
     dial(a)
     world.run(0.1)
@@ -172,7 +174,7 @@ def test_a_phone_that_ignores_cancel_is_let_go_and_its_late_200_gets_ack_and_bye
     assert set(a.stack.sizes().values()) == {0}
 
 
-def test_the_first_of_two_phones_wins_and_the_other_is_told_so():
+def test_the_first_of_two_phones_wins_and_the_other_is_told_so() -> None:
     world, a, b = pair()
     c = world.node("10.0.0.3")
     a.stack.place("leg", [Target(f"sip:x@{B}"), Target("sip:x@10.0.0.3")], from_user="1", sdp=SDP, now=a.now)
@@ -184,7 +186,7 @@ def test_the_first_of_two_phones_wins_and_the_other_is_told_so():
     assert b"cause=200" in world.sent(b"CANCEL", A)[0]
 
 
-def test_two_phones_answering_at_once_leave_one_call():
+def test_two_phones_answering_at_once_leave_one_call() -> None:
     world, a, b = pair()
     c = world.node("10.0.0.3")
     a.stack.place("leg", [Target(f"sip:x@{B}"), Target("sip:x@10.0.0.3")], from_user="1", sdp=SDP, now=a.now)
@@ -200,7 +202,7 @@ def test_two_phones_answering_at_once_leave_one_call():
 @pytest.mark.parametrize(
     ("answers", "status"), [((486, 404), 404), ((480, 603), 603), ((503, 486), 486), ((401, 486), 486)]
 )
-def test_when_all_phones_refuse_the_best_refusal_counts(answers: tuple[int, int], status: int):
+def test_when_all_phones_refuse_the_best_refusal_counts(answers: tuple[int, int], status: int) -> None:
     world, a, b = pair()
     c = world.node("10.0.0.3")
     a.stack.place("leg", [Target(f"sip:x@{B}"), Target("sip:x@10.0.0.3")], from_user="1", sdp=SDP, now=a.now)
@@ -211,7 +213,7 @@ def test_when_all_phones_refuse_the_best_refusal_counts(answers: tuple[int, int]
     assert ended(a).status == status
 
 
-def test_a_200_that_is_never_acknowledged_ends_the_call_after_32_seconds():
+def test_a_200_that_is_never_acknowledged_ends_the_call_after_32_seconds() -> None:
     world, a, b = pair()
     dial(a)
     world.run(0.1)
@@ -224,7 +226,7 @@ def test_a_200_that_is_never_acknowledged_ends_the_call_after_32_seconds():
     assert ended(a).cause is Cause.HANGUP
 
 
-def test_a_leg_ended_before_its_ack_says_bye_only_after_it():
+def test_a_leg_ended_before_its_ack_says_bye_only_after_it() -> None:
     world, a, b = pair()
     dial(a)
     world.run(0.1)
@@ -238,7 +240,7 @@ def test_a_leg_ended_before_its_ack_says_bye_only_after_it():
     assert ended(a).cause is Cause.HANGUP
 
 
-def test_hold_and_resume_are_answered_and_a_same_sdp_is_answered_by_the_stack():
+def test_hold_and_resume_are_answered_and_a_same_sdp_is_answered_by_the_stack() -> None:
     world, a, b, leg = up()
     a.stack.reoffer("leg", SDP_2, now=a.now)
     world.run(0.1)
@@ -252,7 +254,7 @@ def test_hold_and_resume_are_answered_and_a_same_sdp_is_answered_by_the_stack():
     assert len(b.of(Reoffered)) == 1
 
 
-def test_a_refused_reoffer_leaves_the_call_up():
+def test_a_refused_reoffer_leaves_the_call_up() -> None:
     world, a, b, leg = up()
     a.stack.reoffer("leg", SDP_2, now=a.now)
     world.run(0.1)
@@ -262,7 +264,7 @@ def test_a_refused_reoffer_leaves_the_call_up():
     assert not a.of(Ended)
 
 
-def test_two_reoffers_that_cross_both_get_through_in_the_end():
+def test_two_reoffers_that_cross_both_get_through_in_the_end() -> None:
     world, a, b, leg = up()
 
     def agree(node: Node) -> None:
@@ -282,14 +284,14 @@ def test_two_reoffers_that_cross_both_get_through_in_the_end():
     assert world.sent(b"SIP/2.0 491")
 
 
-def test_a_vanished_phone_is_noticed_at_the_session_timer():
-    world, a, b, _ = up()
+def test_a_vanished_phone_is_noticed_at_the_session_timer() -> None:
+    world, a, _b, _ = up()
     del world.nodes[B]
     world.run(900 + 40)
     assert (ended(a).cause, ended(a).status) == (Cause.EXPIRED, 408)
 
 
-def test_a_session_is_refreshed_and_lives():
+def test_a_session_is_refreshed_and_lives() -> None:
     world, a, b, _ = up()
     world.run(7200)
     assert not a.of(Ended)
@@ -297,7 +299,7 @@ def test_a_session_is_refreshed_and_lives():
     assert len(world.sent(b"UPDATE")) >= 7
 
 
-def test_a_session_interval_below_our_least_gets_422():
+def test_a_session_interval_below_our_least_gets_422() -> None:
     world = World()
     b = world.node(B)
     world.inject(B, invite(extra="Supported: timer\r\nSession-Expires: 60\r\n"), CARRIER)
@@ -305,8 +307,8 @@ def test_a_session_interval_below_our_least_gets_422():
     assert not b.of(Invited)
 
 
-def test_info_brings_a_digit():
-    world, a, b, leg = up()
+def test_info_brings_a_digit() -> None:
+    world, _a, b, leg = up()
     ok = next(d for d in world.sent(b"SIP/2.0 200", B))
     head = {k: v for k, _, v in (line.partition(": ") for line in ok.decode().split("\r\n")[1:] if line)}
     body = b"Signal=9\r\nDuration=100\r\n"
@@ -323,8 +325,8 @@ def test_info_brings_a_digit():
     assert b.of(InfoDigit) == [InfoDigit(leg, "9", 100)]
 
 
-def test_a_request_inside_a_dialog_with_an_old_cseq_gets_500_and_one_without_dialog_481():
-    world, a, b, _ = up()
+def test_a_request_inside_a_dialog_with_an_old_cseq_gets_500_and_one_without_dialog_481() -> None:
+    world, _a, b, _ = up()
     ok = next(d for d in world.sent(b"SIP/2.0 200", B)).decode()
     head = {k: v for k, _, v in (line.partition(": ") for line in ok.split("\r\n")[1:] if line)}
     for cseq, call, branch, status in ((0, head["Call-ID"], "x1", 500), (9, "other", "x2", 481)):
@@ -341,7 +343,7 @@ def test_a_request_inside_a_dialog_with_an_old_cseq_gets_500_and_one_without_dia
     assert b.stack.counters["cseq_abuse"] == 1
 
 
-def test_a_copy_of_an_invite_never_makes_a_second_call():
+def test_a_copy_of_an_invite_never_makes_a_second_call() -> None:
     world = World()
     b = world.node(B)
     world.inject(B, invite(), CARRIER)
@@ -364,7 +366,7 @@ def test_a_copy_of_an_invite_never_makes_a_second_call():
         ("192.0.2.1", "2000", 403),
     ],
 )
-def test_only_a_trunk_calls_and_only_known_numbers(source: str, number: str, status: int):
+def test_only_a_trunk_calls_and_only_known_numbers(source: str, number: str, status: int) -> None:
     world = World()
     b = world.node(B, numbers=("1000",))
     message = invite().replace(b"sip:1000@", f"sip:{number}@".encode())
@@ -383,7 +385,9 @@ SMUGGLED = [
 
 
 @pytest.mark.parametrize("name", [*SMUGGLED[:4], "P-Asserted-Identity  ", "P-Asserted-Identity\r\n "])
-def test_an_assertion_is_believed_from_a_trunk_in_every_spelling_and_never_carried_from_a_phone(name: str):
+def test_an_assertion_is_believed_from_a_trunk_in_every_spelling_and_never_carried_from_a_phone(
+    name: str,
+) -> None:
     world = World()
     b = world.node(B, users=("lea",))
     world.inject(B, invite(extra=f'{name}: "Boss" <sip:+33199@x>\r\nX-Secret: 1\r\n'), CARRIER)
@@ -410,14 +414,14 @@ def test_an_assertion_is_believed_from_a_trunk_in_every_spelling_and_never_carri
     assert set(server.last_invited().headers) == {"user-agent"}
 
 
-def test_control_characters_never_reach_the_name():
+def test_control_characters_never_reach_the_name() -> None:
     world = World()
     b = world.node(B)
     world.inject(B, invite().replace("Zoé".encode(), b'"a\x00b\x1b[31m\x7f"'), CARRIER)
     assert b.last_invited().caller_name == "ab[31m"
 
 
-def test_under_pressure_new_calls_get_503_and_running_ones_go_on():
+def test_under_pressure_new_calls_get_503_and_running_ones_go_on() -> None:
     world, a, b, leg = up()
     for _ in range(50):
         b.stack.set_pressure(5.0)
@@ -433,7 +437,7 @@ def test_under_pressure_new_calls_get_503_and_running_ones_go_on():
     assert replies(world) == [503, 100]
 
 
-def test_when_stopping_new_calls_get_503():
+def test_when_stopping_new_calls_get_503() -> None:
     world = World()
     b = world.node(B)
     b.stack.stopping = True
@@ -441,7 +445,7 @@ def test_when_stopping_new_calls_get_503():
     assert replies(world) == [503]
 
 
-def test_a_flood_from_one_address_is_refused_then_dropped_in_bounded_memory():
+def test_a_flood_from_one_address_is_refused_then_dropped_in_bounded_memory() -> None:
     world = World()
     b = world.node(B, trunks=(TrunkRules("carrier", ("10.0.0.9",)),))
     out = 0
@@ -454,7 +458,7 @@ def test_a_flood_from_one_address_is_refused_then_dropped_in_bounded_memory():
     assert b.of(Invited)
 
 
-def test_sixty_sources_too_many_are_forgotten_oldest_first():
+def test_sixty_sources_too_many_are_forgotten_oldest_first() -> None:
     world = World()
     b = world.node(B, trunks=())
     for i in range(12_000):
@@ -464,7 +468,7 @@ def test_sixty_sources_too_many_are_forgotten_oldest_first():
     assert b.stack.sizes()["sources"] <= 10_000
 
 
-def test_hops_loops_and_huge_vias_are_refused():
+def test_hops_loops_and_huge_vias_are_refused() -> None:
     world = World()
     world.node(B)
     world.inject(B, invite(extra="Max-Forwards: 0\r\n"), CARRIER)
@@ -474,7 +478,7 @@ def test_hops_loops_and_huge_vias_are_refused():
     assert replies(world) == [483, 483, 400]
 
 
-def test_an_unanswered_call_without_sdp_takes_our_offer_and_brings_the_answer_with_the_ack():
+def test_an_unanswered_call_without_sdp_takes_our_offer_and_brings_the_answer_with_the_ack() -> None:
     world, a, b = pair()
     a.stack.place("leg", [Target(f"sip:1@{B}")], from_user="1", sdp=b"", now=a.now)
     world.run(0.1)
@@ -486,7 +490,7 @@ def test_an_unanswered_call_without_sdp_takes_our_offer_and_brings_the_answer_wi
     assert b.of(Acked) == [Acked(offered.leg, b"")]
 
 
-def test_a_foreign_challenge_gets_no_credentials_and_a_bye_is_never_proven():
+def test_a_foreign_challenge_gets_no_credentials_and_a_bye_is_never_proven() -> None:
     world = World()
     a = world.node(A)
     world.node(B, users=("lea",), trunks=(), realm="elsewhere")

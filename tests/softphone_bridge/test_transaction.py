@@ -54,7 +54,7 @@ def layer() -> Transactions:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_state_and_message_is_decided_or_ignored_with_a_reason(kind: Kind):
+def test_every_state_and_message_is_decided_or_ignored_with_a_reason(kind: Kind) -> None:
     states = {state for state, _ in kind.table} | {kind.first}
     for state, what in itertools.product(states, INPUTS[kind.name]):
         decided = (state, what) in kind.table
@@ -63,7 +63,7 @@ def test_every_state_and_message_is_decided_or_ignored_with_a_reason(kind: Kind)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_state_is_reached_and_every_path_ends(kind: Kind):
+def test_every_state_is_reached_and_every_path_ends(kind: Kind) -> None:
     reached, edges = {kind.first}, [(a, b) for (a, _), (b, _) in kind.table.items()]
     while more := {b for a, b in edges if a in reached} - reached:
         reached |= more
@@ -76,7 +76,7 @@ def test_every_state_is_reached_and_every_path_ends(kind: Kind):
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("flow", [UDP, TCP], ids=["udp", "tcp"])
-def test_no_pair_raises_and_each_goes_where_its_row_says(kind: Kind, flow: Flow):
+def test_no_pair_raises_and_each_goes_where_its_row_says(kind: Kind, flow: Flow) -> None:
     for (state, what), (after, actions) in kind.table.items():
         held = layer()
         transaction = Transaction(held, kind, ("k",), flow, REQUEST)
@@ -93,7 +93,7 @@ def test_no_pair_raises_and_each_goes_where_its_row_says(kind: Kind, flow: Flow)
         assert held.out == []
 
 
-def test_a_pair_in_no_table_is_our_own_mistake():
+def test_a_pair_in_no_table_is_our_own_mistake() -> None:
     held = layer()
     transaction = Transaction(held, KIND_SERVER, ("k",), UDP, REQUEST)
     with pytest.raises(LocalError):
@@ -112,7 +112,7 @@ def resends(method: str, flow: Flow, until: float) -> tuple[list[float], Ear, Tr
     return times, ear, held
 
 
-def test_an_invite_is_resent_at_doubling_intervals_and_given_up_after_64_t1():
+def test_an_invite_is_resent_at_doubling_intervals_and_given_up_after_64_t1() -> None:
     times, ear, held = resends("INVITE", UDP, 60.0)
     assert times == pytest.approx([0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5], abs=0.15)
     assert ear.heard == [None]
@@ -120,19 +120,19 @@ def test_an_invite_is_resent_at_doubling_intervals_and_given_up_after_64_t1():
     assert len(held.wheel) == 0
 
 
-def test_another_request_is_resent_at_most_every_t2():
+def test_another_request_is_resent_at_most_every_t2() -> None:
     times, ear, _ = resends("OPTIONS", UDP, 60.0)
     assert times == pytest.approx([0.0, 0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5, 23.5, 27.5, 31.5], abs=0.15)
     assert ear.heard == [None]
 
 
-def test_over_a_stream_nothing_is_resent():
+def test_over_a_stream_nothing_is_resent() -> None:
     times, ear, _ = resends("INVITE", TCP, 60.0)
     assert times == [0.0]
     assert ear.heard == [None]
 
 
-def test_a_refusal_of_an_invite_is_resent_until_its_ack_and_then_forgotten():
+def test_a_refusal_of_an_invite_is_resent_until_its_ack_and_then_forgotten() -> None:
     held = layer()
     transaction = held.serve(("k",), UDP, REQUEST)
     transaction.kind = KIND_INVITE_SERVER

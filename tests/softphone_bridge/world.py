@@ -6,6 +6,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from softphone_bridge.digest import ha1
 from softphone_bridge.signals import Flow, Invited, StackEvent, StackSettings, TrunkRules
@@ -91,11 +92,11 @@ class World:
         users: tuple[str, ...] = (),
         numbers: tuple[str, ...] | None = None,
         trunks: tuple[TrunkRules, ...] | None = None,
-        **settings: object,
+        **settings: Any,
     ) -> Node:
         base = StackSettings(host=host, port=5060, secret=b"s" * 32)
         stack = Stack(
-            replace(base, **settings),  # type: ignore[arg-type]
+            replace(base, **settings),
             new_id=self.new_id,
             accounts=Book(*users),
             knows=lambda dialled: numbers is None or dialled in numbers,
@@ -139,10 +140,10 @@ class World:
             self.now = max(self.now, at)
             if next_flight <= next_timer[0]:
                 _, _, host, source, data = heapq.heappop(self._flying)
-                node = self.nodes.get(host)
-                if node is None:
+                if host not in self.nodes:
                     self.strays.append((host, data))
                     continue
+                node = self.nodes[host]
                 node.stack.receive(data, source, self.now)
             else:
                 node = self.nodes[next_timer[1]]
