@@ -134,7 +134,9 @@ class Roster:
         found, old = self.by_id.get(site.id), None
         if found is not None:
             old = found.site
-            found.gone = False
+            if found.gone:  # back before the last talk was over: like a new one
+                found.gone = False
+                found.reach = {}
         else:
             found = Serving(site, len(self.by_row))
             self.by_row.append(found)

@@ -306,7 +306,9 @@ class Reference:
             case s.AdvisorSet():
                 if event.advisor.id in self.people:
                     self.people[event.advisor.id].site = event.advisor
-                    self.people[event.advisor.id].gone = False
+                    if self.people[event.advisor.id].gone:
+                        self.people[event.advisor.id].gone = False
+                        self.people[event.advisor.id].reach = {}
                 else:
                     self.people[event.advisor.id] = Person(event.advisor, idle_us=round(self.now * 1e6))
             case s.AdvisorGone():

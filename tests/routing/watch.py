@@ -38,6 +38,7 @@ class Watch:
         elif isinstance(event, s.AdvisorGone):
             if event.advisor in self.advisors:
                 self.departed.add(event.advisor)
+                self.reach = {key: yes for key, yes in self.reach.items() if key[0] != event.advisor}
         elif isinstance(event, s.PresenceSet):
             if event.presence == "ready":
                 self.presence[event.advisor] = "ready"
