@@ -25,18 +25,18 @@ class Guessing:
     """Times are monotonic seconds, given by the caller."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str], _Count] = {}
+        self._counts: dict[tuple[str, ...], _Count] = {}
 
     def wait_s(self, login: str, address: str, now_s: float) -> float:
         """Seconds until this login may be tried from this address again; 0 when it may be now."""
         return max(
             self._left((login, address), FREE_FAILURES, now_s),
-            self._left(("", address), FREE_FAILURES_ADDRESS, now_s),
+            self._left((address,), FREE_FAILURES_ADDRESS, now_s),
         )
 
     def failed(self, login: str, address: str, now_s: float) -> int:
         """Count a failure; returns how many that address has made, when it is slowed from now on, else 0."""
-        for key in ((login, address), ("", address)):
+        for key in ((login, address), (address,)):
             count = self._counts.pop(key, None)
             if count is None or now_s - count.last_s > FORGET_AFTER_S:
                 count = _Count(0, now_s)
@@ -45,12 +45,12 @@ class Guessing:
             self._counts[key] = count  # at the end: the order of the dict is that of the last failure
         while len(self._counts) > REMEMBERED:
             del self._counts[next(iter(self._counts))]
-        return self._counts["", address].failures if self.wait_s(login, address, now_s) > 0 else 0
+        return self._counts[(address,)].failures if self.wait_s(login, address, now_s) > 0 else 0
 
     def succeeded(self, login: str, address: str) -> None:
         self._counts.pop((login, address), None)
 
-    def _left(self, key: tuple[str, str], free: int, now_s: float) -> float:
+    def _left(self, key: tuple[str, ...], free: int, now_s: float) -> float:
         count = self._counts.get(key)
         if count is None or count.failures < free or now_s - count.last_s > FORGET_AFTER_S:
             return 0.0

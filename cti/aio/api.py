@@ -873,7 +873,7 @@ async def apply_site(ask: Ask, body: schemas.NewSite) -> schemas.Applied:
 # ---- the log and the live wire ----
 
 
-@route("GET", f"{V1}/events", returns=schemas.Log)
+@route("GET", f"{V1}/events", returns=schemas.Log, problems=(403,))
 async def events(
     ask: Ask, after: Annotated[int, Field(ge=0, lt=2**63)] | None = None, limit: Limit = 100
 ) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -41,7 +42,9 @@ log = structlog.get_logger(__name__)
 
 QUEUE_BYTES = 1 << 20
 BEHIND_S = 5.0
-RESUME_EVENTS = 2000  # further behind, a snapshot is cheaper than what was missed
+CLOSING_S = 1.0  # for a farewell; then the connection is cut
+KERNEL_BYTES = 256 << 10
+RESUME_EVENTS = 2000  # remembered; further behind, a snapshot is cheaper than what was missed
 HEARTBEAT_S = 20.0
 BUILDERS = 4  # frames built at once; the pool has other work
 CASES_FOLLOWED = 8  # a page hears of so many cases that it opened last
@@ -97,6 +100,15 @@ _WORK = {
     State.ACTIVE.value: Work.TALKING,
     State.WRAPUP.value: Work.WRAPUP,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """An event with what it meant when it came: whose it was, and whose seat it changed."""
+
+    event: Event
+    owners: frozenset[str]
+    changed: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +204,7 @@ class Page:
     queued_bytes: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     closing: int | None = None
+    closing_since_s: float = 0.0
     sending_since_s: float | None = None
 
     def put(self, kind: str, text: str, now_s: float) -> None:
@@ -217,6 +230,7 @@ class Page:
     def close(self, code: int) -> None:
         if self.closing is None:
             self.closing = code
+            self.closing_since_s = time.monotonic()
             self.queue.clear()
             self.queued_bytes = 0
             self.wake.set()
@@ -253,6 +267,7 @@ class Live:
         self._expected: dict[UUID, tuple[str, asyncio.Future[None]]] = {}
         self._pipe: asyncio.Queue[tuple[Event, asyncio.Task[list[Out]] | None]] = asyncio.Queue()
         self._builders = asyncio.Semaphore(BUILDERS)
+        self._recent: deque[_Past] = deque(maxlen=RESUME_EVENTS)
         self._early: list[Event] | None = []
         self._dirty = True
         self._tasks: list[asyncio.Task[None]] = []
@@ -339,15 +354,15 @@ class Live:
         if event.type is T.SITE_APPLIED:
             self.tally.set_queues(self.site().queues)
         self._dirty |= self.tally.apply(event)
-        before = self._owner(event)
+        owners = {event.advisor, self._owner(event)}
         changed = self.seats.apply(event)
+        owners.add(self._owner(event))
         self._dirty |= changed is not None
         self._note(event)
         self.seq = max(self.seq, event.seq)
-        building = None
-        if self.pages:
-            presence = self._presence(changed) if changed else None
-            building = asyncio.create_task(self._frames(event, before, presence))
+        past = _Past(event, frozenset(a for a in owners if a), changed)
+        self._recent.append(past)
+        building = asyncio.create_task(self._frames(past)) if self.pages else None
         self._pipe.put_nowait((event, building))
 
     def _note(self, event: Event) -> None:
@@ -366,18 +381,17 @@ class Live:
     def _owner(self, event: Event) -> str | None:
         return self.seats.owner(event.interaction) if event.interaction else None
 
-    async def _frames(self, event: Event, before: str | None, presence: schemas.Presence | None) -> list[Out]:
+    async def _frames(self, past: _Past) -> list[Out]:
         async with self._builders:
-            return [out async for out in self._make(event, before, presence)]
+            return [out async for out in self._make(past)]
 
-    async def _make(
-        self, event: Event, before: str | None, presence: schemas.Presence | None
-    ) -> AsyncIterator[Out]:
+    async def _make(self, past: _Past) -> AsyncIterator[Out]:
         """Frames of one event: those beside it (with the number before), then the main one."""
+        event, mine = past.event, past.owners
         kind, interaction, case = event.type, event.interaction, event.case
+        presence = self._presence(past.changed) if past.changed else None
         beside: list[tuple[str, Any, frozenset[str], frozenset[str], UUID | None, str]] = []
         main: tuple[str, Any, frozenset[str], frozenset[str], UUID | None, str] | None = None
-        mine = frozenset(a for a in (event.advisor, before) if a)
         timeline = self.stores.timeline
         if presence is not None:
             row = (
@@ -408,7 +422,6 @@ class Live:
         ):
             view = await timeline.interaction(interaction)
         if view is not None and (kind in INTERACTION_EVENTS or kind in {T.OFFERED, T.OFFER_ENDED}):
-            mine |= frozenset({view.advisor} if view.advisor else ())
             shown = rows.interaction(view, recording=self.recording(view.id))
             if mine:
                 beside.append(
@@ -653,18 +666,22 @@ class Live:
         self, request: web.Request, caller: Caller, session: WebSession, after: int | None
     ) -> web.WebSocketResponse:
         """Serve one page until it leaves."""
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=4096, compress=False, timeout=1.0)
-        await socket.prepare(request)
+        wire = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=4096, compress=False, timeout=1.0)
+        await wire.prepare(request)
         followed = self._followed.setdefault(caller.login, deque(maxlen=CASES_FOLLOWED))
         transport = request.transport
-        page = Page(caller, session.token_hash, socket, transport, followed, catching_up=[])
+        if transport is not None and (raw := transport.get_extra_info("socket")) is not None:
+            raw.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES
+            )  # else the kernel hides megabytes
+        page = Page(caller, session.token_hash, wire, transport, followed, catching_up=[])
         self.pages.add(page)
         PAGES.set(len(self.pages))
         seen = page.seen = self.seq  # later events find this page; earlier ones come from the log
         writer = asyncio.create_task(self._write(page))
         try:
             await self._begin(page, after, seen)
-            async for message in socket:
+            async for message in wire:
                 if message.type is not WSMsgType.TEXT or not self._said(page, message.data):
                     page.close(WSCloseCode.POLICY_VIOLATION)
                     break
@@ -673,24 +690,16 @@ class Live:
             PAGES.set(len(self.pages))
             page.close(WSCloseCode.OK)
             await asyncio.gather(writer, return_exceptions=True)
-        return socket
+        return wire
 
     async def _begin(self, page: Page, after: int | None, seen: int) -> None:
         now_s = time.monotonic
-        if after is not None and 0 <= after <= seen and seen - after <= RESUME_EVENTS:
-            at = after
-            while at < seen:
-                events = [e for e in await self.stores.log.after(at, limit=500) if e.seq <= seen]
-                if not events:
-                    break
-                for event in events:
-                    at = event.seq
-                    changed = event.advisor if event.type in {T.PRESENCE_CHANGED, T.REACH_CHANGED} else None
-                    presence = self._presence(changed) if changed else None
-                    for out in await self._frames(event, None, presence):
-                        if out.for_page(page):
-                            page.put(out.kind, out.text, now_s())
-            # What is not in the log: where things stand now.
+        if after is not None and self._remembers(after, seen):
+            for past in [p for p in self._recent if after < p.event.seq <= seen]:
+                for out in await self._frames(past):
+                    if out.for_page(page):
+                        page.put(out.kind, out.text, now_s())
+            # What is in no event: where things stand now.
             page.put(
                 "board.changed",
                 frame("board.changed", self.board(page.caller), self.clock.now(), seen),
@@ -702,6 +711,12 @@ class Live:
         missed, page.catching_up = page.catching_up or [], None
         for out in missed:
             page.put(out.kind, out.text, now_s())
+
+    def _remembers(self, after: int, seen: int) -> bool:
+        """Whether everything after that number up to now can still be told."""
+        return after == seen or (
+            after < seen and bool(self._recent) and self._recent[0].event.seq <= after + 1
+        )
 
     def _said(self, page: Page, text: str) -> bool:
         try:
@@ -763,8 +778,9 @@ class Live:
         for page in self.pages:
             if page.behind(now_s):
                 page.close(WSCloseCode.TRY_AGAIN_LATER)
-                if page.transport is not None and page.sending_since_s is not None:
-                    page.transport.abort()  # its writer hangs in the socket
+            stuck = page.closing is not None and now_s - page.closing_since_s > CLOSING_S
+            if stuck and page.transport is not None:
+                page.transport.abort()  # the farewell does not get through either
         if not self.pages:
             return
         if self._dirty or any(w.waiting for w in waits_of(self.desk).values()):

@@ -138,7 +138,11 @@ async def seat(
     database: str, folder: Path, *, rules: Site | None = None, pages: str = "shown", **options: Any
 ) -> AsyncIterator[Seat]:
     """Advisor a1 is ready, with phone 101; a2 and a3 are offline."""
-    async with asyncio.timeout(30), desks.hotline(database, rules) as line, postgres.pool(database, size=2) as pool:
+    async with (
+        asyncio.timeout(30),
+        desks.hotline(database, rules) as line,
+        postgres.pool(database, size=2) as pool,
+    ):
         stores = postgres.stores(pool, line.organisation, line.clock)
         switch = FakeSwitch(phones={"101", "102", "103"})
         waiting = WaitingSide(switch, line)

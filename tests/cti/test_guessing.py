@@ -29,6 +29,11 @@ def test_one_address_cannot_try_everybody() -> None:
     guessing = Guessing()
     told = [guessing.failed(f"login{n}", "192.0.2.1", 1000.0) for n in range(25)]
     assert guessing.wait_s("another", "192.0.2.1", 1000.0) > 0
+    assert guessing.wait_s("", "198.51.100.7", 1000.0) == 0
+    guessing = Guessing()
+    for n in range(5):
+        guessing.failed(f"login{n}", "192.0.2.1", 1000.0)
+    assert guessing.wait_s("", "192.0.2.1", 1000.0) == 0  # an empty login is a login, not the address
     assert told[0] == 0
     assert told[-1] == 25
 

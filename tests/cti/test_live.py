@@ -1,0 +1,357 @@
+"""The live wire: snapshot, order, resume without gap or double, who sees what, and who does not read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from routing import models as m
+from routing.models import T
+from tests.cti.house import house
+
+
+async def test_a_page_begins_with_the_whole_picture(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        browser = await at.browser("a1")
+        await at.line.ready("a1")
+        async with browser.page() as page:
+            first = await page.next()
+            assert first["type"] == "snapshot"
+            assert first["seq"] == at.line.desk.seq
+            data = first["data"]
+            assert data["me"]["login"] == "a1"
+            assert data["me"]["phone"] == {"account": "101", "registered": True}
+            assert (data["presence"]["presence"], data["presence"]["work"]) == ("ready", "idle")
+            assert (data["offers"], data["interactions"]) == ([], [])
+            assert [q["id"] for q in data["queues"]] == ["general", "billing"]
+            assert {r["queue"] for r in data["board"]["rows"]} == {"general", "billing"}
+            assert [c["id"] for c in data["wrapup_codes"]] == ["done", "later"]
+            assert [a["advisor"] for a in data["board"]["advisors"]] == ["a1"]  # no colleagues for advisors
+
+
+async def test_an_offer_comes_with_its_pop_and_the_phone_rings_when_the_page_has_shown_it(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path) as at:
+        at.control.pop_wait_s = 20.0
+        browser = await at.browser("a1")
+        await at.line.ready("a1")
+        async with browser.page() as page:
+            await page.next("snapshot")
+            call = await at.waiting.call("06 11 22 33 44")
+            made = (await page.next("offer.made"))["data"]
+            assert made["interaction"]["id"] == str(call)
+            assert made["pop"]["e164"] == "+33611223344"
+            assert made["pop"]["received_number"] == "06 11 22 33 44"
+            assert made["pop"]["kind"] == "first"
+            assert made["pop"]["case"]["number"] >= 1
+            assert made["pop_at"] == "ring"
+            assert at.switch.placed == []
+            await page.say(type="shown", offer=made["id"])
+            await at.switch.until(lambda: at.switch.placed)
+            await at.control.settled()
+            assert at.control.pops_shown == 1
+
+
+async def test_only_the_advisors_own_page_can_say_that_an_offer_is_shown(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path) as at:
+        at.control.pop_wait_s = 0.2
+        one, two = await at.browser("a1"), await at.browser("a2")
+        await at.line.ready("a1")
+        async with one.page() as page, two.page() as other:
+            await page.next("snapshot")
+            await other.next("snapshot")
+            await at.waiting.call()
+            made = (await page.next("offer.made"))["data"]
+            await other.say(type="shown", offer=made["id"])
+            await at.switch.until(lambda: at.switch.placed)
+            await at.control.settled()
+            assert at.control.pops_missed == 1
+            await other.until_seq(await at.settle())
+            assert not [f for f in other.frames if f["type"] in {"offer.made", "interaction.changed"}]
+
+
+async def test_a_reload_during_a_call_shows_the_call_again(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        browser = await at.browser("a1")
+        await at.line.ready("a1")
+        call = await at.waiting.call()
+        await at.switch.until(lambda: f"{call}.2" in at.switch.legs)
+        async with browser.page() as page:
+            [offer] = (await page.next("snapshot"))["data"]["offers"]
+            assert offer["pop"]["interaction"] == str(call)
+        at.switch.pick_up(f"{call}.2")
+        await at.switch.until(lambda: at.switch.legs[f"{call}.2"].joined)
+        async with browser.page() as page:
+            data = (await page.next("snapshot"))["data"]
+            assert data["offers"] == []
+            [shown] = data["interactions"]
+            assert (shown["id"], shown["state"], shown["recording"]) == (str(call), "active", True)
+            assert data["presence"]["work"] == "talking"
+
+
+STORY = ("call", "note", "hold", "presence", "reach")
+
+
+async def drive(at: Any, rng: random.Random, case: Any, calls: list[Any]) -> None:
+    """Something happens in the house."""
+    match rng.choice(STORY):
+        case "call":
+            if calls:
+                await at.line.tell(m.TalkEnded, interaction=calls[-1], by="customer")
+                await at.line.tell(m.WrapupDone, interaction=calls.pop(), code="done", by="a1")
+            else:
+                call = await at.line.call(f"+336112233{rng.randrange(10, 99)}")
+                await at.line.tell(m.FactsLearned, interaction=call, facts={"parcel": "8R123"})
+                calls.append(call)
+        case "note":
+            await at.line.tell(m.NoteWritten, case=case, note=at.line.ids(), text=f"{rng.random()}", by="a1")
+        case "hold":
+            for call in calls:
+                row = at.line.desk.interaction(call)
+                if row.offer:
+                    await at.line.tell(m.OfferAccepted, offer=row.offer)
+                else:
+                    await at.line.tell(m.HoldChanged, interaction=call, held=not row.held)
+        case "presence":
+            reason = rng.choice(["lunch", "break"])
+            await at.line.tell(m.PresenceSet, advisor="a2", presence=m.Presence.PAUSE, reason=reason)
+        case "reach":
+            await at.line.tell(m.ReachChanged, advisor="a2", channel="voice", reachable=rng.random() < 0.5)
+
+
+async def test_a_page_that_comes_back_has_missed_nothing_and_sees_nothing_twice(
+    database: str, tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    async with house(database, tmp_path) as at:
+        browser, steady = await at.browser("a1"), await at.browser("a1")
+        await at.line.ready("a1")
+        await at.line.tell(m.PresenceSet, advisor="a2", presence=m.Presence.OFFLINE)
+        call = await at.line.call(queue=None)
+        await at.line.tell(m.CustomerLeft, interaction=call)
+        case = at.line.desk.interaction(call).case_id  # type: ignore[union-attr]
+        at.live.looks_at("a1", case)
+        calls: list[Any] = []
+        async with steady.page() as whole:
+            await whole.next("snapshot")
+            start = whole.seq
+            parts: list[tuple[int, str]] = []
+            after = start
+            for _ in range(6):
+                for _ in range(rng.randrange(4)):
+                    await drive(at, rng, case, calls)
+                async with browser.page(after) as page:
+                    driving = asyncio.ensure_future(drive(at, rng, case, calls))
+                    for _ in range(rng.randrange(1, 4)):
+                        await page.say(type="ping")
+                        await page.next("pong")
+                    await driving
+                    after = page.seq
+                    parts += page.mains()
+            async with browser.page(after) as page:
+                await page.until_seq(await at.settle())
+                parts += page.mains()
+            await whole.until_seq(at.line.desk.seq)
+            assert parts == whole.mains()
+            assert len(parts) > 3
+
+
+async def test_too_far_behind_or_from_the_future_gets_a_snapshot(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cti.aio.live.RESUME_EVENTS", 1)
+    async with house(database, tmp_path) as at:
+        browser = await at.browser("a1")
+        await at.line.ready("a1", "a2")
+        for after in (0, 10**12):
+            async with browser.page(after) as page:
+                assert (await page.next())["type"] == "snapshot"
+
+
+async def test_frames_of_one_event_go_out_together_and_the_main_one_bears_its_number(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path, board_every_s=60) as at:
+        browser = await at.browser("a1")
+        await at.line.ready("a1")
+        async with browser.page() as page:
+            await page.next("snapshot")
+            call = await at.waiting.call()
+            await page.next("offer.made")
+            [made] = [e for e in at.line.heard if e.type is T.OFFERED]
+            of_event = [f for f in page.frames if f["seq"] in {made.seq - 1, made.seq}]
+            assert [f["type"] for f in of_event][-1] == "offer.made"
+            assert of_event[-1]["id"] == str(made.id)
+            beside = [f for f in of_event[:-1] if "id" not in f]
+            assert {"presence.changed", "interaction.changed"} <= {f["type"] for f in beside}
+            assert all(f["seq"] == made.seq - 1 for f in beside)
+            at.switch.end(f"{call}.1")
+
+
+async def test_the_board_is_told_at_most_once_a_period_and_only_when_it_changed(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path, board_every_s=0.2) as at:
+        browser = await at.browser("a3")
+        loop = asyncio.get_running_loop()
+        async with browser.page() as page:
+            await page.next("snapshot")
+            begun = loop.time()
+            for _ in range(10):
+                await at.line.ready("a1")
+                await at.line.tell(m.PresenceSet, advisor="a1", presence=m.Presence.OFFLINE)
+            await at.line.ready("a1")
+            while True:
+                board = await page.next("board.changed")
+                if board["data"]["rows"][0]["advisors"]["ready"] == 1:
+                    break
+            count = sum(f["type"] == "board.changed" for f in page.frames)
+            assert count <= (loop.time() - begun) / 0.2 + 1
+            assert "id" not in board
+            assert {a["advisor"] for a in board["data"]["advisors"]} >= {"a1", "a2"}  # supervisors see all
+
+
+async def test_who_watches_the_trees_is_told_who_is_inside(database: str, tmp_path: Path) -> None:
+    inside: dict[str, dict[int, dict[str, int]]] = {"accueil": {1: {"menu": 2}, 2: {"menu": 1, "end": 1}}}
+    async with house(database, tmp_path, inside=lambda: inside) as at:
+        browser = await at.browser("a3")
+        async with browser.page() as page:
+            await page.say(type="watch", topic="trees")
+            told = await page.next("trees.inside")
+            assert told["data"] == {"tree": "accueil", "inside": {"menu": 3, "end": 1}}
+            inside.clear()
+            told = await page.next("trees.inside")
+            assert told["data"] == {"tree": "accueil", "inside": {}}
+
+
+@pytest.mark.parametrize("text", ["{", '{"type":"shout"}', '{"type":"shown"}', "[" * 4000])
+async def test_a_page_that_talks_nonsense_is_closed(database: str, tmp_path: Path, text: str) -> None:
+    async with house(database, tmp_path) as at:
+        browser = await at.browser("a1")
+        async with browser.page() as page:
+            await page.next("snapshot")
+            await page.socket.send_str(text)
+            async with asyncio.timeout(5):
+                while (await page.socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                    pass
+            assert page.socket.close_code == 1008
+
+
+async def test_another_sites_page_and_strangers_get_no_socket(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        browser, stranger = await at.browser("a1"), await at.browser()
+        url = f"{at.base}/api/v1/events"
+        for http, origin, status in (
+            (browser.http, "https://evil.example", 403),
+            (browser.http, None, 403),
+            (stranger.http, at.base, 401),
+        ):
+            headers = {"Origin": origin} if origin else {}
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await http.ws_connect(url, headers=headers)
+            assert refused.value.status == status
+
+
+async def test_signing_out_closes_the_page(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        browser = await at.browser("a1")
+        async with browser.page() as page:
+            await page.next("snapshot")
+            assert (await browser.ask("DELETE", "/session"))[0] == 204
+            async with asyncio.timeout(5):
+                while (await page.socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                    pass
+        assert (await browser.ask("GET", "/session"))[0] == 401
+
+
+def stopped_reader(at: Any, cookie: str) -> socket.socket:
+    """A page that shakes hands and then never reads, with a small window."""
+    host, port = at.base.removeprefix("http://").split(":")
+    it = socket.socket()
+    it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    it.connect((host, int(port)))
+    it.sendall(
+        (
+            f"GET /api/v1/events HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {at.base}\r\nCookie: {cookie}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ).encode()
+    )
+    return it
+
+
+async def test_a_page_that_stops_reading_is_closed_and_costs_the_others_nothing(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path) as at:
+        browser = await at.browser("a1")
+        [morsel] = [c for c in browser.http.cookie_jar if c.key == "monofil_session"]
+        cookie = f"monofil_session={morsel.value}"
+        async with browser.page() as good:
+            await good.next("snapshot")
+            stuck = await asyncio.to_thread(stopped_reader, at, cookie)
+            try:
+                await at.switch.until(lambda: len(at.live.pages) == 2)
+                largest = 0
+                for _ in range(120):
+                    at.live.tell("a1", "notice", {"level": "info", "code": "x" * 50_000, "args": {}})
+                    largest = max([largest, *(p.queued_bytes for p in at.live.pages)])
+                    await good.next("notice")  # the other page has it at once
+                await at.switch.until(lambda: len(at.live.pages) == 1)
+                assert largest <= (1 << 20) + 100_000
+            finally:
+                stuck.close()
+
+
+async def test_a_page_too_far_behind_is_asked_to_come_back_later(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        browser = await at.browser("a1")
+        async with browser.page() as page:
+            await page.next("snapshot")
+            after = page.seq
+            for _ in range(3):
+                at.live.tell("a1", "notice", {"level": "info", "code": "x" * 500_000, "args": {}})
+            async with asyncio.timeout(5):
+                while (await page.socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                    pass
+            assert page.socket.close_code == 1013
+        async with browser.page(after) as page:
+            assert (await page.next())["type"] == "board.changed"
+
+
+async def test_guessing_is_shown_to_admins_at_once(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        admin, advisor, guesser = (await at.browser("a4"), await at.browser("a1"), await at.browser())
+        async with admin.page() as page, advisor.page() as other:
+            await page.next("snapshot")
+            await other.next("snapshot")
+            for _ in range(3):
+                assert await guesser.sign_in("a1", "wrong") == 401
+            told = await page.next("notice")
+            assert (told["data"]["code"], told["data"]["args"]["login"]) == ("guessing", "a1")
+            await other.say(type="ping")
+            await other.next("pong")
+            assert not [f for f in other.frames if f["type"] == "notice"]
+
+
+async def test_hostile_text_arrives_as_text_in_frames(database: str, tmp_path: Path) -> None:
+    nasty = '"><script>alert(1)</script>\u202e\u2028'
+    async with house(database, tmp_path) as at:
+        browser = await at.browser("a1")
+        await at.line.ready("a1")
+        async with browser.page() as page:
+            await page.next("snapshot")
+            await at.line.call(nasty, name=nasty)
+            made = await page.next("offer.made")
+            assert made["data"]["pop"]["received_number"] == nasty
+            assert json.loads(json.dumps(made)) == made
