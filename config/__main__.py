@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import typer
 from rich.console import Console
@@ -51,7 +51,7 @@ _settings: Settings | None = None
 
 
 # typer's own error of usage; its root class has no public name of its own
-USAGE = typer.BadParameter.__mro__[2]
+USAGE = cast("type[Any]", typer.BadParameter.__mro__[2])
 
 
 def _language() -> str:
