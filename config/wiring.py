@@ -433,7 +433,8 @@ class Hotline:
 @asynccontextmanager
 async def opened(settings: Settings, site_path: Path | None = None) -> AsyncIterator[Hotline]:
     """A running server; leaving it closes every part."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # passable but not listable: PostgreSQL runs as another user when we are root
+    settings.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(_database(settings))
         await postgres.migrate(dsn)
