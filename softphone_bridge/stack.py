@@ -448,7 +448,8 @@ class Stack:
                 f"Retry-After: {RETRY_AFTER_S}",
             )
             return
-        trunk = self._trunk(flow.host)
+        # a phone stays a phone, even on an address from which a trunk may call too
+        trunk = None if self._registrar.came_from(flow) else self._trunk(flow.host)
         if trunk is not None:
             source = Source("trunk", trunk, f"{flow.host}:{flow.port};{flow.transport}")
             caller, name = self._caller(request)

@@ -38,7 +38,8 @@ from softphone_bridge.stack import (
 
 SERVER_PORT, CALLER_PORT, CALLEE_PORT = 15400, 15500, 15600
 HOLD_MS = 1000
-FAILED_SHARE = 0.001
+FAILED_SHARE = 0.001  # refused calls count as failed here
+TRIES = 2  # a rate is not borne when it fails twice: others may use the machine
 SDP = (
     b"v=0\r\no=m 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
     b"m=audio 7000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n"
@@ -324,13 +325,17 @@ def _quantile(buckets: list[tuple[float, int]], share: float) -> float | None:
 def _best(role: str, rates: list[int], seconds: float, folder: Path) -> tuple[list[dict[str, Any]], int]:
     rows, best = [], 0
     for rate in rates:
-        row = _Round(role, rate, seconds, folder).measure() | {"role": role}
-        rows.append(row)
-        _print(row)
-        if row["failed_share"] + row["refused_503"] / row["calls"] <= FAILED_SHARE:
-            best = rate
-        else:
+        borne = False
+        for _ in range(TRIES):
+            row = _Round(role, rate, seconds, folder).measure() | {"role": role}
+            rows.append(row)
+            _print(row)
+            borne = row["failed_share"] + row["refused_503"] / row["calls"] <= FAILED_SHARE
+            if borne:
+                break
+        if not borne:
             break
+        best = rate
     return rows, best
 
 

@@ -9,7 +9,17 @@ import pytest
 from softphone_bridge.events import GuessingNoticed, PhoneGone, PhoneRegistered
 from softphone_bridge.message import Message
 from softphone_bridge.parser import split
-from softphone_bridge.signals import Credentials, Enrolled, EnrolmentFailed, Flow, StackEvent, TrunkRules
+from softphone_bridge.signals import (
+    Credentials,
+    Ended,
+    Enrolled,
+    EnrolmentFailed,
+    Flow,
+    Invited,
+    StackEvent,
+    Target,
+    TrunkRules,
+)
 from tests.softphone_bridge.world import SDP, Node, World
 
 SERVER, PHONE = "10.0.0.2", "10.0.0.1"
@@ -226,8 +236,6 @@ def test_a_registered_phone_calls_with_its_password_and_a_stranger_does_not() ->
     world, server, phone = house()
     enrol(phone)
     world.run(1)
-    from softphone_bridge.signals import Invited, Target
-
     phone.stack.place(
         "leg",
         [Target(f"sip:1000@{SERVER}")],
@@ -240,6 +248,17 @@ def test_a_registered_phone_calls_with_its_password_and_a_stranger_does_not() ->
     (offered,) = server.of(Invited)
     assert isinstance(offered, Invited)
     assert (offered.caller, offered.source.kind, offered.source.name) == ("lea", "phone", "lea")
+
+
+def test_a_registered_phone_on_a_trunks_address_still_has_to_prove_itself() -> None:
+    world, server, phone = house()
+    server.stack.set_trunks((TrunkRules("carrier", (PHONE,)),))
+    enrol(phone)
+    world.run(1)
+    phone.stack.place("leg", [Target(f"sip:1000@{SERVER}")], from_user="boss", sdp=SDP, now=phone.now)
+    world.run(1)
+    assert server.of(Invited) == []
+    assert [e.status for e in phone.told if isinstance(e, Ended)] == [401]
 
 
 def test_trunks_can_be_changed_while_running() -> None:
