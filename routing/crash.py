@@ -17,10 +17,25 @@ NAMES = (
 )
 """In the order of one turn of the desk: between each two of its awaits."""
 
+CALLS = (
+    "control.popped",
+    "control.placed",
+    "control.answered",
+    "control.accepted",
+    "control.taken",
+    "control.noticed",
+    "control.joined",
+    "control.held",
+    "control.lost",
+    "control.ended",
+    "control.recorded",
+)
+"""In the order of one call at an advisor: between what the legs do and what the desk is told."""
+
 
 def planned(text: str) -> tuple[str, int]:
     """(name, pass) of a plan such as `desk.after_commit:3`. ValueError for a name that is not listed."""
     name, _, count = text.partition(":")
-    if name not in NAMES:
-        raise ValueError(f"no crash point is called {name!r}: {', '.join(NAMES)}")
+    if name not in NAMES + CALLS:
+        raise ValueError(f"no crash point is called {name!r}: {', '.join(NAMES + CALLS)}")
     return name, int(count or 1)

@@ -22,6 +22,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from cti.hearing import Hearing
+from routing.aio.crash import crash_point
 from routing.models import (
     AdvisorLost,
     CallFailed,
@@ -439,6 +440,7 @@ class CallControl:
             self.pages.forget(talk.offer)
         if talk.phase is not Phase.POPPING:
             return
+        crash_point("control.popped")
         talk.phase = Phase.RINGING
         try:
             await self.switch.place(
@@ -461,6 +463,7 @@ class CallControl:
                     reason = refused.why if refused.why == "not_registered" else "failed"
                     await self._quietly(OfferRefused, offer=talk.offer, reason=reason)
             return
+        crash_point("control.placed")
         if talk.phase is Phase.OVER:  # it ended while the leg was being placed
             self.switch.hang_up(talk.advisor_leg)
 
@@ -485,6 +488,7 @@ class CallControl:
 
     async def _accepted(self, talk: _Talk) -> None:
         assert talk.offer is not None
+        crash_point("control.answered")
         outcome = await self._submit(OfferAccepted, offer=talk.offer)
         if outcome.refused:
             log.info("an answer came too late", interaction_id=str(talk.interaction), why=outcome.refused)
@@ -492,6 +496,7 @@ class CallControl:
             return
         if talk.phase is not Phase.ACCEPTING:
             return
+        crash_point("control.accepted")
         if not self.switch.take(talk.customer_leg, lambda heard: self._customer_said(talk, heard)):
             self._drop(talk)
             await self._quietly(TalkEnded, interaction=talk.interaction, by="customer")
@@ -499,10 +504,12 @@ class CallControl:
         if not self.switch.alive(talk.advisor_leg):
             self._lose_advisor(talk, "gone")
             return
+        crash_point("control.taken")
         talk.phase = Phase.TALKING
         self.switch.stop(talk.customer_leg)
         if talk.queue is None or talk.queue.record:
             await self._give_notice(talk)
+            crash_point("control.noticed")
             if talk.phase in UP:
                 self._record(talk)
         if talk.phase is Phase.TALKING:
@@ -529,6 +536,7 @@ class CallControl:
         self.switch.stop(talk.customer_leg)
         self.switch.stop(talk.advisor_leg)
         self.switch.join(talk.customer_leg, talk.advisor_leg)
+        crash_point("control.joined")
         now_s = time.monotonic()
         if talk.hearing is None:
             talk.hearing = Hearing(now_s)
@@ -640,6 +648,7 @@ class CallControl:
         self._go(talk, self._give_back(talk, reason))
 
     async def _give_back(self, talk: _Talk, reason: str) -> None:
+        crash_point("control.lost")
         outcome = await self._submit(AdvisorLost, interaction=talk.interaction, reason=reason)
         if outcome.refused and talk.phase is Phase.RETURNING:
             log.warning(
@@ -663,6 +672,7 @@ class CallControl:
         talk.phase = Phase.HELD
         self._stop_timers(talk)
         self.switch.part(talk.customer_leg, talk.advisor_leg)
+        crash_point("control.held")
         self.switch.play(talk.customer_leg, [self._music(talk)], loop=True)
         loop = asyncio.get_running_loop()
         talk.timers.append(loop.call_later(self.hold_reminder_s, self._remind, talk))
@@ -784,6 +794,7 @@ class CallControl:
 
     def _drop(self, talk: _Talk) -> None:
         """End what this talk holds of legs, and forget it. A caller who still waits keeps the runner's leg."""
+        crash_point("control.ended")
         phase, talk.phase = talk.phase, Phase.OVER
         if phase is Phase.OVER:
             return
@@ -814,6 +825,7 @@ class CallControl:
             talk.recording = None
 
     def _recorded(self, ended: RecordingEnded) -> None:
+        crash_point("control.recorded")
         interaction, path = self._recordings.pop(ended.recording, (None, ""))
         if interaction is None:
             return
