@@ -53,6 +53,7 @@ async def _live(
 
 async def _look_through(line: Hotline, keys: set[UUID]) -> None:
     """The record is true, nothing acknowledged is lost, nobody is stuck."""
+    await line.later(0)  # timers that fell due meanwhile
     for row in line.desk.interactions():
         assert row.channel != "voice" or row.state == "wrapup", (row.id, row.state)
         assert row.state != "waiting" or line.desk.place(row.id)
