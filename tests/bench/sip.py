@@ -288,7 +288,8 @@ class _Round:
         row = dict(zip(lines[0].split(";"), lines[-1].split(";"), strict=False))
         good, bad = int(row["SuccessfulCall(C)"]), int(row["FailedCall(C)"])
         counters = figures["counters"]
-        refused = counters.get("refused_overload", 0)
+        refused = counters.get("refused_overload", 0)  # answers: a caller that asks again is refused again
+        carried = min(good, figures["causes"].get(str(Cause.HANGUP), 0))  # the caller said BYE
         buckets: list[tuple[float, int]] = []
         for name, value in row.items():
             found = re.match(r"ResponseTimeRepartition1?_(<|>=)([0-9]+)", name)
@@ -298,14 +299,14 @@ class _Round:
         return {
             "rate": self.rate,
             "calls": calls,
-            "carried": good - refused,
-            "carried_per_s": round((good - refused) / self.seconds, 1),
+            "carried": carried,
+            "carried_per_s": round(carried / self.seconds, 1),
             "refused_503": refused,
             "failed": bad + missing,
             "failed_share": round((bad + missing) / calls, 5),
             "setup_p50_ms": _quantile(buckets, 0.5),
             "setup_p99_ms": _quantile(buckets, 0.99),
-            "cpu_ms_per_call": round(figures["cpu_s"] * 1000 / max(1, good - refused), 3),
+            "cpu_ms_per_call": round(figures["cpu_s"] * 1000 / max(1, carried), 3),
             "memory_mb": round(figures["memory_mb"], 1),
             "took_s": round(took, 1),
         }
