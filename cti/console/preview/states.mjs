@@ -52,6 +52,7 @@ export async function each(states, screens, only, see) {
         const name = `${state.name}-${screen}`;
         if ((state.only && !state.only.includes(screen)) || !name.includes(only)) continue;
         const context = await browser.newContext(look);
+        if (look.locale.startsWith('en')) await context.addInitScript(() => localStorage.setItem('monofil.language', 'en'));
         const page = await context.newPage();
         page.setDefaultTimeout(8000);
         page.on('console', (message) => {

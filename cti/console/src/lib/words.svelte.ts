@@ -31,6 +31,12 @@ export const language = {
   },
 };
 
+/** The language with its region, for dates: the browser's when it speaks this language, else the one with a 24 h clock. */
+function locale(): string {
+  const own = (globalThis.navigator?.languages ?? []).find((one) => one.startsWith(`${current}-`));
+  return own ?? (current === 'en' ? 'en-GB' : current);
+}
+
 function fill(text: string, args?: Args): string {
   if (!args) return text;
   return text.replace(/\{(\w+)\}/g, (whole, name: string) => {
@@ -103,20 +109,20 @@ export function spell(seconds: number | null | undefined): string {
 }
 
 export function clockTime(iso: string | number): string {
-  return new Intl.DateTimeFormat(current, { hour: '2-digit', minute: '2-digit' }).format(new Date(iso));
+  return new Intl.DateTimeFormat(locale(), { hour: '2-digit', minute: '2-digit' }).format(new Date(iso));
 }
 
 export function fullTime(iso: string): string {
-  return new Intl.DateTimeFormat(current, { dateStyle: 'full', timeStyle: 'medium' }).format(new Date(iso));
+  return new Intl.DateTimeFormat(locale(), { dateStyle: 'full', timeStyle: 'medium' }).format(new Date(iso));
 }
 
 export function shortDate(iso: string, now: number): string {
   const date = new Date(iso);
   const days = daysBetween(date.getTime(), now);
   if (days === 0) return clockTime(iso);
-  if (days < 7) return `${new Intl.DateTimeFormat(current, { weekday: 'short' }).format(date)} ${clockTime(iso)}`;
+  if (days < 7) return `${new Intl.DateTimeFormat(locale(), { weekday: 'short' }).format(date)} ${clockTime(iso)}`;
   const year = date.getFullYear() === new Date(now).getFullYear() ? undefined : ('numeric' as const);
-  return new Intl.DateTimeFormat(current, { day: 'numeric', month: 'short', year }).format(date);
+  return new Intl.DateTimeFormat(locale(), { day: 'numeric', month: 'short', year }).format(date);
 }
 
 export function dayName(iso: string, now: number): string {
@@ -125,7 +131,7 @@ export function dayName(iso: string, now: number): string {
     const word = new Intl.RelativeTimeFormat(current, { numeric: 'auto' }).format(-days, 'day');
     return word.charAt(0).toUpperCase() + word.slice(1);
   }
-  return new Intl.DateTimeFormat(current, { weekday: 'long', day: 'numeric', month: 'long' }).format(new Date(iso));
+  return new Intl.DateTimeFormat(locale(), { weekday: 'long', day: 'numeric', month: 'long' }).format(new Date(iso));
 }
 
 function daysBetween(then: number, now: number): number {
