@@ -1,5 +1,6 @@
 /** The HTTP side of the wire: one function, one kind of error, a deadline on every request. */
 import type { FieldError, Me } from './wire';
+import { language } from './words.svelte';
 
 export const ROOT = '/api/v1';
 const DEADLINE_MS = 10_000;
@@ -27,7 +28,7 @@ export function whenSignedOut(act: () => void): void {
 }
 
 export async function request(method: string, path: string, body?: unknown): Promise<Response> {
-  const headers: Record<string, string> = { Accept: 'application/json' };
+  const headers: Record<string, string> = { Accept: 'application/json', 'Accept-Language': language.now };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   if (!SAFE.has(method)) headers['X-CSRF-Token'] = csrf;
   let response: Response;
