@@ -128,6 +128,11 @@ class Tally:
     def channels(self, queue: str) -> set[str]:
         return {channel for q, channel in self._cells if q == queue}
 
+    def waiting(self, interaction: UUID) -> tuple[str, datetime] | None:
+        """The queue in which somebody waits for the first answer, and since when."""
+        wait = self._waits.get(interaction)
+        return (wait.queue, wait.since) if wait is not None and not wait.answered else None
+
     def live(self, now: datetime) -> dict[tuple[str, str], Live]:
         """Who waits, by queue and channel: also those to whom an advisor is just being rung."""
         found: dict[tuple[str, str], Live] = {}

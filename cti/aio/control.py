@@ -63,6 +63,7 @@ log = structlog.get_logger(__name__)
 POP_WAIT_S = 0.25  # the phone rings when the page has shown the pop, or after this (issue: 250 ms)
 HOLD_REMINDER_S = 180.0  # T1
 NOTICE_CAP_S = 10.0  # a recording notice longer than this is cut: two people wait for it
+AGAIN_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # between words that found the desk full
 LINGER_S = 5.0  # for an apology to be heard
 FINAL_EVENTS = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 LOST = frozenset({Cause.NO_MEDIA, Cause.NO_ACK, Cause.EXPIRED, Cause.FAILED})
@@ -867,10 +868,20 @@ class CallControl:
         return await self.desk.submit(kind(key=self.ids(), organisation=self.organisation, **values))
 
     async def _quietly(self, kind: Callable[..., Submission], **values: Any) -> None:
-        """Submit what nobody waits for; a refusal means that somebody else's word came first."""
-        outcome = await self._submit(kind, **values)
-        if outcome.refused:
-            log.debug("the desk had another word already", what=str(kind), why=outcome.refused)
+        """Submit what nobody waits for; a refusal means that somebody else's word came first.
+
+        What happened on a leg must not be lost when the desk has too much to do: it is said again, under its key.
+        """
+        told = kind(key=self.ids(), organisation=self.organisation, **values)
+        for pause_s in (*AGAIN_S, None):
+            outcome = await self.desk.submit(told)
+            if outcome.refused != "overloaded" or pause_s is None:
+                break
+            await asyncio.sleep(pause_s)
+        if outcome.refused in {"overloaded", "failed"}:
+            log.error("the desk did not take what happened", what=type(told).__name__, why=outcome.refused)
+        elif outcome.refused:
+            log.debug("the desk had another word already", what=type(told).__name__, why=outcome.refused)
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

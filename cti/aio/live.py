@@ -15,7 +15,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cti import rows, schemas, screenpop
@@ -50,6 +50,12 @@ BUILDERS = 4  # frames built at once; the pool has other work
 CASES_FOLLOWED = 8  # a page hears of so many cases that it opened last
 
 PAGES = Gauge("monofil_pages", "Open console pages")
+WAIT = Histogram(
+    "monofil_queue_wait_seconds",
+    "From entering the queue to the advisor's answer",
+    ["queue"],
+    buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800),
+)
 SLOW = Counter("monofil_pages_slow_total", "Pages closed because they did not read")
 
 FROM_PAGE: TypeAdapter[schemas.Shown | schemas.Watch | schemas.Ping] = TypeAdapter(schemas.FromPage)
@@ -92,6 +98,9 @@ class Desk(Protocol):
     def reachable(self, advisor: str, channel: str) -> bool: ...
 
     def board(self) -> EngineBoard: ...
+
+    @property
+    def healthy(self) -> bool: ...
 
 
 _WORK = {
@@ -250,18 +259,19 @@ class Live:
         recording: Callable[[UUID], bool] = lambda _: False,
         version: str = "0.1.0",
         board_every_s: float = 1.0,
+        recheck_every_s: float = 30.0,
     ) -> None:
         """`inside`: callers in each tree, version and node; `recording`: whether an interaction is recorded now."""
         self.desk, self.stores, self.site, self.clock = desk, stores, site, clock
         self.inside = inside
         self.recording, self.version, self.board_every_s = recording, version, board_every_s
+        self.recheck_every_s = recheck_every_s
         self.seats = Seats()
         self.tally = Tally(site().queues, *self._day())
         self.seq = 0  # the last event taken
         self._sent = 0  # the last event whose frames are out
         self.pages: set[Page] = set()
         self._offers: dict[UUID, Event] = {}  # interaction → its open offer
-        self._calls: dict[UUID, str] = {}
         self._breaches: dict[tuple[str, str], tuple[datetime, float]] = {}
         self._followed: dict[str, deque[UUID]] = {}
         self._expected: dict[UUID, tuple[str, asyncio.Future[None]]] = {}
@@ -353,6 +363,10 @@ class Live:
             self.tally.new_day(*self._day())
         if event.type is T.SITE_APPLIED:
             self.tally.set_queues(self.site().queues)
+        if event.type is T.ACCEPTED and event.interaction is not None:
+            found = self.tally.waiting(event.interaction)
+            if found is not None:
+                WAIT.labels(found[0]).observe(max(0.0, (event.at - found[1]).total_seconds()))
         self._dirty |= self.tally.apply(event)
         owners = {event.advisor, self._owner(event)}
         changed = self.seats.apply(event)
@@ -611,7 +625,7 @@ class Live:
         for advisor, seat in people:
             for queue in rows.queues_of(advisor, site):
                 staff.setdefault(queue, []).append(seat.state)
-        live = self._with_breaches(waits_of(self.desk), now)
+        live = self._with_breaches(self._waits(now), now)
         wide = caller is None or bool(caller.roles & SUPERVISORS)
         return schemas.Board(
             at=now,
@@ -622,6 +636,10 @@ class Live:
                 if wide or (caller is not None and a.id == caller.login)
             ],
         )
+
+    def _waits(self, now: datetime) -> dict[tuple[str, str], Waits]:
+        """The engine's own figures; while it is away, those of the log."""
+        return waits_of(self.desk) if self.desk.healthy else self.tally.live(now)
 
     def _with_breaches(
         self, live: dict[tuple[str, str], Waits], now: datetime
@@ -765,6 +783,7 @@ class Live:
         """Once a second: the board if it changed, the trees for who watches, and who has stopped reading."""
         loop = asyncio.get_running_loop()
         next_s = loop.time()
+        recheck_s = next_s + self.recheck_every_s
         while True:
             next_s = max(next_s + self.board_every_s, loop.time())
             await asyncio.sleep(next_s - loop.time())
@@ -772,6 +791,12 @@ class Live:
                 self._each_second()
             except Exception:
                 log.exception("the board could not be made")
+            if loop.time() >= recheck_s:
+                recheck_s = loop.time() + self.recheck_every_s
+                try:
+                    await self._recheck()
+                except Exception as error:
+                    log.warning("sessions could not be looked at again", why=type(error).__name__)
 
     def _each_second(self) -> None:
         now_s = time.monotonic()
@@ -783,18 +808,32 @@ class Live:
                 page.transport.abort()  # the farewell does not get through either
         if not self.pages:
             return
-        if self._dirty or any(w.waiting for w in waits_of(self.desk).values()):
+        if self._dirty or any(w.waiting for w in self._waits(self.clock.now()).values()):
             self._dirty = False
-            wide = _rest("board.changed", self.board(), self.clock.now())
-            for page in self.pages:
-                if page.catching_up is not None:
-                    continue
-                if page.caller.roles & SUPERVISORS:
-                    self._put(page, "board.changed", wide, now_s)
-                else:
-                    narrow = _rest("board.changed", self.board(page.caller), self.clock.now())
-                    self._put(page, "board.changed", narrow, now_s)
+            self._show_board(now_s)
         self._show_inside(now_s)
+
+    def _show_board(self, now_s: float) -> None:
+        """The rows are written out once; colleagues are for supervisors only."""
+        board, now = self.board(), self.clock.now()
+        head = board.model_dump_json(exclude={"advisors"})[:-1]
+        own = {a.advisor: a.model_dump_json() for a in board.advisors}
+        wide = ",".join(own.values())
+        start = _rest("board.changed", None, now).removesuffix("null}")
+        for page in self.pages:
+            if page.catching_up is None:
+                seen = wide if page.caller.roles & SUPERVISORS else own.get(page.caller.login, "")
+                self._put(page, "board.changed", f'{start}{head},"advisors":[{seen}]}}}}', now_s)
+
+    async def _recheck(self) -> None:
+        """Pages whose session was ended elsewhere are closed; roles are those of the site now."""
+        people = {a.id: a for a in self.site().advisors}
+        for page in list(self.pages):
+            person = people.get(page.caller.login)
+            if person is None or await self.stores.people.session(page.session) is None:
+                page.close(WSCloseCode.POLICY_VIOLATION)
+            else:
+                page.caller = replace(page.caller, roles=frozenset(person.roles))
 
     def _show_inside(self, now_s: float) -> None:
         watching = [page for page in self.pages if "trees" in page.topics and page.catching_up is None]

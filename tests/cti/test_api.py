@@ -165,6 +165,24 @@ async def test_unknown_logins_and_wrong_passwords_have_the_same_face(database: s
         assert json.loads(faces.pop())[0] == 401
 
 
+async def test_a_login_that_nobody_has_costs_the_same_work(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(database, tmp_path) as at:
+        hashes: list[str] = []
+        check = at.console.sign_ins._check
+
+        def counting(hashed: str, password: str) -> bool:
+            hashes.append(hashed)
+            return check(hashed, password)
+
+        monkeypatch.setattr(at.console.sign_ins, "_check", counting)
+        for login in ("a1", "nobody", "a2"):
+            assert await (await at.browser()).sign_in(login, "wrong") == 401
+        assert len(hashes) == 3
+        assert {h.rsplit("$", 2)[0] for h in hashes} == {hashes[0].rsplit("$", 2)[0]}  # same cost
+
+
 async def test_guessing_is_slowed_with_a_time_to_wait_and_the_right_password_must_wait_too(
     database: str, tmp_path: Path
 ) -> None:
@@ -529,6 +547,8 @@ async def test_health_readiness_and_metrics(database: str, tmp_path: Path) -> No
         _, text = await anybody.ask("GET", "/metrics")
         assert 'monofil_queue_waiting{channel="voice",queue="general"} 1.0' in text
         assert 'monofil_advisors{state="offline"} 4.0' in text
+        for name in ("monofil_queue_wait_seconds", "monofil_service_level_ratio", "monofil_pops_total"):
+            assert f"# TYPE {name}" in text
         assert "+336" not in text
 
 

@@ -330,6 +330,20 @@ async def test_recordings_lie_in_a_closed_folder_under_names_nobody_guesses(
         assert stat.S_IMODE((tmp_path / "recordings").stat().st_mode) == 0o700
 
 
+async def test_the_end_of_a_talk_is_said_again_to_a_desk_that_is_full(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with seat(database, tmp_path) as at:
+        call, caller, _ = await at.talks()
+        monkeypatch.setattr("routing.aio.desk.HELD_MAX", 0)
+        monkeypatch.setattr("cti.aio.control.AGAIN_S", (0.0,) * 50)
+        at.switch.end(caller)
+        await asyncio.sleep(0)
+        monkeypatch.undo()
+        await at.control.settled()
+        assert at.line.state(call) == "wrapup"
+
+
 # ---- click-to-call ----
 
 

@@ -202,7 +202,7 @@ async def test_the_board_is_told_at_most_once_a_period_and_only_when_it_changed(
     database: str, tmp_path: Path
 ) -> None:
     async with house(database, tmp_path, board_every_s=0.2) as at:
-        browser = await at.browser("a3")
+        browser, narrow = await at.browser("a3"), await at.browser("a1")
         loop = asyncio.get_running_loop()
         async with browser.page() as page:
             await page.next("snapshot")
@@ -219,6 +219,11 @@ async def test_the_board_is_told_at_most_once_a_period_and_only_when_it_changed(
             assert count <= (loop.time() - begun) / 0.2 + 1
             assert "id" not in board
             assert {a["advisor"] for a in board["data"]["advisors"]} >= {"a1", "a2"}  # supervisors see all
+            async with narrow.page() as mine:
+                await at.line.tell(m.PresenceSet, advisor="a1", presence=m.Presence.OFFLINE)
+                told = await mine.next("board.changed")
+                assert [a["advisor"] for a in told["data"]["advisors"]] == ["a1"]
+                assert told["data"]["rows"] == (await narrow.get("/board"))["rows"]
 
 
 async def test_who_watches_the_trees_is_told_who_is_inside(database: str, tmp_path: Path) -> None:
@@ -272,6 +277,25 @@ async def test_signing_out_closes_the_page(database: str, tmp_path: Path) -> Non
                 while (await page.socket.receive()).type is aiohttp.WSMsgType.TEXT:
                     pass
         assert (await browser.ask("GET", "/session"))[0] == 401
+
+
+async def test_a_session_ended_elsewhere_closes_its_page_and_roles_follow_the_site(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path) as at:
+        at.live.recheck_every_s = 0.01
+        browser, other = await at.browser("a1"), await at.browser("a2")
+        async with browser.page() as page, other.page() as stays:
+            await page.next("snapshot")
+            await stays.next("snapshot")
+            await at.stores.people.set_password_hash("a1", "changed by the command line")
+            await at.live._recheck()
+            async with asyncio.timeout(5):
+                while (await page.socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                    pass
+            assert page.socket.close_code == 1008
+            await stays.say(type="ping")
+            await stays.next("pong")
 
 
 def stopped_reader(at: Any, cookie: str) -> socket.socket:
