@@ -686,7 +686,7 @@ class CallControl:
     def _remind(self, talk: _Talk) -> None:
         if talk.phase is not Phase.HELD:
             return
-        self.switch.play(talk.advisor_leg, [self.sound("hold_reminder", talk.language)])
+        self.switch.play(talk.advisor_leg, [self.sound("hold-reminder.wav", talk.language)])
         self.pages.tell(
             talk.advisor,
             "notice",
@@ -750,7 +750,7 @@ class CallControl:
             self.switch.hang_up(talk.advisor_leg)
 
     async def _call_customer(self, talk: _Talk) -> None:
-        self.switch.play(talk.advisor_leg, [self.sound("ringback", talk.language)], loop=True)
+        self.switch.play(talk.advisor_leg, [self.sound("ringback.wav", talk.language)], loop=True)
         try:
             await self.switch.place(
                 Outgoing(

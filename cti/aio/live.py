@@ -35,7 +35,7 @@ from routing.aio.web import SUPERVISORS, Caller
 from routing.distribution import Board as EngineBoard
 from routing.models import Clock, Event, Presence, State, T
 from routing.projection import AdvisorRow, InteractionRow
-from routing.site import Site
+from routing.site import Advisor, Site
 from routing.store import Stores, WebSession
 
 log = structlog.get_logger(__name__)
@@ -580,11 +580,15 @@ class Live:
             if page.caller.login == login:
                 page.close(WSCloseCode.POLICY_VIOLATION)
 
+    def _serving(self) -> list[Advisor]:
+        """Who takes calls: those who only supervise or administrate are in no figure."""
+        return [a for a in self.site().advisors if "advisor" in a.roles or a.phone]
+
     def states(self) -> dict[str, int]:
         """How many advisors are in each of the board's states."""
         counts = dict.fromkeys(ADVISOR_STATES, 0)
         now = self.clock.now()
-        for advisor in self.site().advisors:
+        for advisor in self._serving():
             counts[self.seats.get(advisor.id, now).state] += 1
         return counts
 
@@ -620,7 +624,7 @@ class Live:
         site, now = self.site(), self.clock.now()
         if now >= self.tally.start + self.tally.length:
             self.tally.new_day(*self._day())
-        people = [(a, self.seats.get(a.id, now)) for a in site.advisors if "advisor" in a.roles or a.phone]
+        people = [(a, self.seats.get(a.id, now)) for a in self._serving()]
         staff: dict[str, list[str]] = {}
         for advisor, seat in people:
             for queue in rows.queues_of(advisor, site):

@@ -546,7 +546,7 @@ async def test_health_readiness_and_metrics(database: str, tmp_path: Path) -> No
         await at.line.call()
         _, text = await anybody.ask("GET", "/metrics")
         assert 'monofil_queue_waiting{channel="voice",queue="general"} 1.0' in text
-        assert 'monofil_advisors{state="offline"} 4.0' in text
+        assert 'monofil_advisors{state="offline"} 3.0' in text
         for name in ("monofil_queue_wait_seconds", "monofil_service_level_ratio", "monofil_pops_total"):
             assert f"# TYPE {name}" in text
         assert "+336" not in text

@@ -203,7 +203,7 @@ async def test_a_long_hold_rings_back_the_advisor(database: str, tmp_path: Path)
         call, _, leg = await at.talks()
         await at.control.hold(call, "a1")
         await at.switch.until(lambda: "held_long" in at.pages.codes())
-        assert ("play", leg, "fr/hold_reminder") in at.switch.commands
+        assert ("play", leg, "fr/hold-reminder.wav") in at.switch.commands
 
 
 @pytest.mark.parametrize("who", ["caller", "advisor", "page"])
@@ -344,6 +344,15 @@ async def test_the_end_of_a_talk_is_said_again_to_a_desk_that_is_full(
         assert at.line.state(call) == "wrapup"
 
 
+def test_every_sound_that_is_asked_for_by_name_is_shipped() -> None:
+    sounds = Path(__file__).parents[2] / "config" / "sounds"
+    for name in ("ringback.wav", "hold-reminder.wav", "music.wav"):
+        assert (sounds / name).is_file(), name
+    for language in ("fr", "en"):
+        for name in ("apology.wav", "recording.wav"):
+            assert (sounds / language / name).is_file(), (language, name)
+
+
 # ---- click-to-call ----
 
 
@@ -372,7 +381,7 @@ async def test_click_to_call_rings_the_advisor_then_the_customer_on_the_same_cas
         await at.switch.until(lambda: len(at.switch.placed) == 2)
         theirs = at.switch.placed[1]
         assert (theirs.to.number, theirs.near) == ("+33611223344", mine.leg)
-        assert ("play", mine.leg, "fr/ringback", "loop") in at.switch.commands
+        assert ("play", mine.leg, "fr/ringback.wav", "loop") in at.switch.commands
         at.switch.pick_up(theirs.leg)
         await at.state(call, "active")
         assert at.switch.legs[mine.leg].joined == theirs.leg
