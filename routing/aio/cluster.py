@@ -154,6 +154,7 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self._gone = asyncio.Event()
+        self._came_back = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._binaries: Binaries | None = None
 
@@ -409,7 +410,6 @@ class Cluster:
             since = loop.time()
             await self._gone.wait()
             code = self._reap() if self._process else None
-            self.restarts += 1
             log.error("PostgreSQL ended by itself; starting it again", code=code, delay_s=delay_s)
             if loop.time() - since > 60:
                 delay_s = 0.1
@@ -419,9 +419,17 @@ class Cluster:
                 await self._end_former(self.data_dir / "pg" / "data")
                 await self._start()
                 await self._ready()
+                self.restarts += 1
+                self._came_back.set()
             except (CannotStart, OSError) as error:
                 log.error("PostgreSQL could not be started again", error=str(error))
                 self._gone.set()
+
+    async def restarted(self, times: int) -> None:
+        """Returns once the server has come back so many times."""
+        while self.restarts < times:
+            self._came_back.clear()
+            await self._came_back.wait()
 
     async def _leave(self) -> None:
         if self._keeper is not None:

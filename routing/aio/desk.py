@@ -343,6 +343,9 @@ class Desk:
                 "the database does not answer; holding what was submitted", error=repr(error), held=self.held
             )
             await self._drop_connection()
+            if self._pending is None:  # nothing decided yet: it waits in front of the others
+                self._inbox.extendleft(reversed(self._work))
+                self._work = []
             if not self._ready.done():
                 self._ready.set_exception(Unavailable(str(error) or type(error).__name__))
                 return False

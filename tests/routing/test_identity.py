@@ -1,4 +1,4 @@
-"""Who is it, and which case: numbers in any form, several persons, merges and undoing them, the window after closing."""
+"""Who is it, and which case: numbers in any form, several persons, merges and their undoing, the reopening window."""
 
 from __future__ import annotations
 
