@@ -4,11 +4,13 @@ import { clock } from './clock.svelte';
 import { browser, Live } from './live';
 import { chime } from './sound';
 import type {
-  Board, Case, CaseRow, Contact, Frame, Interaction, Item, Me, Offer, Pop, Presence, Snapshot, WrapupCode,
+  Board, Case, CaseRow, Contact, Frame, Interaction, Item, Me, Offer, Pop, Presence, Snapshot, Tree, WrapupCode,
 } from './wire';
 import { language, t, word } from './words.svelte';
 
 const POPS = 'monofil.pops';
+/** Trees whose titles have been asked for. */
+const asked = new Set<string>();
 const OVER = new Set(['ended', 'abandoned', 'interrupted']);
 
 export interface Quality {
@@ -42,6 +44,7 @@ class Desk {
   cases = $state.raw<Record<string, Case>>({});
   contacts = $state.raw<Record<string, Contact>>({});
   quality = $state.raw<Record<string, Quality>>({});
+  titles = $state.raw<Record<string, Record<string, string>>>({});
   inside = $state.raw<Record<string, Record<string, number>>>({});
   notice = $state.raw<Notice | null>(null);
   /** For the live regions. */
@@ -126,6 +129,19 @@ class Desk {
     if (known) this.cases = { ...this.cases, [row.id]: { ...known, ...row } };
   }
 
+  /** A node of a tree by its title, as the tree in force names it. */
+  nodeTitle(tree: string, node: string): string {
+    return this.titles[tree]?.[node] ?? node;
+  }
+
+  async loadTitles(tree: string): Promise<void> {
+    if (asked.has(tree)) return;
+    asked.add(tree);
+    const found = await get<Tree>(`/trees/${encodeURIComponent(tree)}`).catch(() => null);
+    if (found) this.titles = { ...this.titles, [tree]: Object.fromEntries(found.nodes.map((node) => [node.id, node.title || node.id])) };
+    else asked.delete(tree);
+  }
+
   async loadCase(id: string): Promise<void> {
     const found = await get<Case>(`/cases/${encodeURIComponent(id)}`);
     this.cases = { ...this.cases, [id]: found };
@@ -143,7 +159,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     desk.me = data.me;
     desk.presence = data.presence;
     desk.offers = data.offers ?? [];
-    desk.interactions = data.interactions ?? [];
+    desk.interactions = (data.interactions ?? []).filter((one) => one.state !== 'offered' && !OVER.has(one.state));
     desk.board = data.board;
     desk.codes = data.wrapup_codes ?? [];
     desk.pauseReasons = data.pause_reasons ?? [];

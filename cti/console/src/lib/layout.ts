@@ -6,6 +6,7 @@ export const CARD_WIDTH = 216;
 const HEAD = 52;
 const WORDS = 34;
 const EXIT = 24;
+export const ERROR = 'error';
 
 export function height(node: TreeNode): number {
   return HEAD + (node.words ? WORDS : 0) + node.exits.length * EXIT;
@@ -22,14 +23,33 @@ export interface Layout {
   ways: Map<string, Point[]>;
 }
 
+/** The nodes as a caller meets them: those that no other leads to come first. */
+export function inOrder(tree: Tree): TreeNode[] {
+  const led = new Set(tree.nodes.flatMap((node) => node.exits.filter((exit) => exit.to !== node.id).map((exit) => exit.to)));
+  return [...tree.nodes.filter((node) => !led.has(node.id)), ...tree.nodes.filter((node) => led.has(node.id))];
+}
+
 export function layout(tree: Tree): Layout {
   const graph = new dagre.graphlib.Graph({ multigraph: true });
   graph.setGraph({ rankdir: 'LR', nodesep: 24, ranksep: 56, marginx: 16, marginy: 16 });
   graph.setDefaultEdgeLabel(() => ({}));
-  for (const node of tree.nodes) graph.setNode(node.id, { width: CARD_WIDTH, height: height(node) });
+  for (const node of inOrder(tree)) graph.setNode(node.id, { width: CARD_WIDTH, height: height(node) });
   const known = new Set(tree.nodes.map((node) => node.id));
+  const reached = new Set<string>();
   for (const node of tree.nodes) {
-    for (const exit of node.exits) if (exit.to && known.has(exit.to)) graph.setEdge(node.id, exit.to, { weight: exit.exit === 'error' ? 0 : exit.key ? 3 : 1 }, exit.exit);
+    for (const exit of node.exits) {
+      if (!exit.to || !known.has(exit.to) || exit.exit === ERROR) continue;
+      graph.setEdge(node.id, exit.to, { weight: exit.key ? 3 : 1 }, exit.exit);
+      reached.add(exit.to);
+    }
+  }
+  // Every node fails to the same place: one way there is enough to give that place its rank.
+  for (const node of tree.nodes) {
+    for (const exit of node.exits) {
+      if (exit.exit !== ERROR || !exit.to || !known.has(exit.to) || reached.has(exit.to)) continue;
+      graph.setEdge(node.id, exit.to, { weight: 0 }, exit.exit);
+      reached.add(exit.to);
+    }
   }
   dagre.layout(graph);
   const places = new Map<string, Point>();
@@ -38,7 +58,7 @@ export function layout(tree: Tree): Layout {
     const at = graph.node(node.id);
     places.set(node.id, { x: at.x - CARD_WIDTH / 2, y: at.y - height(node) / 2 });
     for (const exit of node.exits) {
-      if (exit.to && known.has(exit.to)) ways.set(`${node.id} ${exit.exit}`, graph.edge(node.id, exit.to, exit.exit).points ?? []);
+      if (exit.to && known.has(exit.to)) ways.set(`${node.id} ${exit.exit}`, graph.edge(node.id, exit.to, exit.exit)?.points ?? []);
     }
   }
   return { places, ways };
