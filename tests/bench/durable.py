@@ -8,6 +8,7 @@ references are measured in the same run on the same server: bare COPY of as many
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import shutil
 import tempfile
@@ -165,6 +166,9 @@ async def _measure(dsn: str, count: int) -> dict[str, Any]:
                 ),
             )
             await asyncio.gather(*(desk.submit(each) for each in told))
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # as in the server: hot processes run without the cyclic collector
         began = time.perf_counter()
         await _open(desk, organisation, ids, 3 * count + 2 * ADVISORS)
         opened_per_s = (3 * count + 2 * ADVISORS) / (time.perf_counter() - began)
@@ -204,6 +208,8 @@ async def _run(count: int) -> dict[str, Any]:
         async with Cluster(home) as cluster:
             return await _measure(cluster.dsn, count)
     finally:
+        gc.enable()
+        gc.unfreeze()
         shutil.rmtree(home, ignore_errors=True)
 
 
