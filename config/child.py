@@ -1,4 +1,4 @@
-"""A `monofil serve` in a process of its own, started and watched from outside: by the demo, the tests and the benchmarks."""
+"""A `monofil serve` in a process of its own, watched from outside by the demo, the tests and the benchmarks."""
 
 from __future__ import annotations
 

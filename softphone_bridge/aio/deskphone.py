@@ -18,16 +18,17 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from media.tone import dominant_hz, rms, sine
 
 warnings.simplefilter("ignore", DeprecationWarning)
 
-FRAME = 160  # samples in 20 ms at 8 kHz
-KEEP_S = 30.0  # how much of what was heard is kept for measuring
+KEEP_FRAMES = 1_500  # of 20 ms: how much of what was heard is kept for measuring
 
 
 def say(event: str, **data: Any) -> None:
@@ -91,28 +92,42 @@ class Desk:
         """Speak the tone and listen until the call ends; then tell what was heard."""
         from pyVoIP.VoIP import CallState
 
-        heard: list[bytes] = []
-        spoken_until = time.monotonic()
-        started = spoken_until
+        ear = Ear()
+        for client in call.RTPClients:
+            client.pmin = ear
+        started = spoken_until = time.monotonic()
         while call.state is CallState.ANSWERED:
             now = time.monotonic()
             if spoken_until - now < 0.3:
                 call.write_audio(self.sound)
                 spoken_until = max(spoken_until, now) + len(self.sound) / 8000
-            heard.append(call.read_audio(FRAME, blocking=False))
-            if len(heard) > KEEP_S * 50:
-                del heard[0]
-            time.sleep(0.018)
-        raw = np.frombuffer(b"".join(heard), dtype=np.uint8)
-        pcm = ((raw.astype(np.int16) - 128) << 8).astype(np.int16)
-        tail = pcm[-3 * 8000 :]
+            time.sleep(0.05)
+        last = ear.heard()[-2 * 8000 :]
         say(
             "ended",
             call=name,
             talked_s=round(time.monotonic() - started, 2),
-            heard_hz=round(dominant_hz(tail), 1),
-            heard_rms=round(rms(tail)),
+            heard_hz=round(dominant_hz(last), 1),
+            heard_rms=round(rms(last)),
         )
+
+
+class Ear:
+    """Takes the place of pyVoIP's buffer of what came in, which mixes silence into it unless it is read at the very
+    pace of arrival. Frames are kept as they come, unsigned 8-bit linear at 8 kHz."""
+
+    def __init__(self) -> None:
+        self._frames: deque[bytes] = deque(maxlen=KEEP_FRAMES)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._frames.append(data)
+
+    def read(self, length: int = 160) -> bytes:
+        return b"\x80" * length
+
+    def heard(self) -> npt.NDArray[np.int16]:
+        raw = np.frombuffer(b"".join(self._frames), dtype=np.uint8)
+        return ((raw.astype(np.int16) - 128) << 8).astype(np.int16)
 
 
 def main() -> None:
@@ -131,8 +146,13 @@ def main() -> None:
     host, _, port = options.server.rpartition(":")
     low, _, high = options.rtp.partition("-")
 
+    import pyVoIP
     import pyVoIP.VoIP as voip  # noqa: N813  (first, or pyVoIP.SIP is a circular import)
+    from pyVoIP import RTP
     from pyVoIP.VoIP.status import PhoneStatus
+
+    # pyVoIP writes mu-law into what it calls PCMA: it may only choose PCMU
+    pyVoIP.RTPCompatibleCodecs = [RTP.PayloadType.PCMU, RTP.PayloadType.EVENT]
 
     desk = Desk(tone_hz=options.tone, answer=options.answer, answer_after_s=options.after)
     phone = voip.VoIPPhone(

@@ -194,6 +194,7 @@ class _Leg:
     up: bool = False
     held: bool = False
     plays: int = 0
+    codec: int | None = None  # payload type that is spoken, once agreed
     near: str | None = None
     trunk: str | None = None
     cause: Cause | None = None  # why we end it, when that is not LOCAL
@@ -288,7 +289,7 @@ class Switch:
         it.local = self._local(port)
         if it.offer:
             it.said, remote = sdp.answer(it.offer, it.local)
-            self._sound.connect(leg, remote)
+            self._connect(it, remote)
         else:
             it.said = sdp.offer(it.local)
         it.up = self._sip.answer(leg, it.said)
@@ -306,11 +307,12 @@ class Switch:
         self._may_place(outgoing)
         it = _Leg(outgoing.leg, outgoing.call, hear, incoming=False, near=outgoing.near)
         try:
-            it.local = self._local(await self._sound.open(it.name, near=outgoing.near))
+            port = await self._sound.open(it.name, near=outgoing.near)
         except MediaUnavailable:
             raise CallRefused("no_media") from None
         try:
             self._may_place(outgoing)
+            it.local = self._local(port, self._legs.get(outgoing.near or ""))
             targets, shown = self._targets(outgoing, it)
         except CallRefused:
             self._chore(self._close(it.name))
@@ -495,7 +497,7 @@ class Switch:
             log.warning("the far side's answer cannot be used", leg=it.name, call_id=it.call, why=str(error))
             self._end(it, Cause.FAILED, reason="unusable SDP")
             return False
-        self._sound.connect(it.name, remote)
+        self._connect(it, remote)
         return True
 
     def _reoffered(self, it: _Leg, body: bytes) -> None:
@@ -510,7 +512,7 @@ class Switch:
             self._sip.refuse_reoffer(it.name, error.status)
             return
         it.local, it.said = local, said
-        self._sound.connect(it.name, remote)
+        self._connect(it, remote)
         self._sip.answer_reoffer(it.name, said)
         held = remote.held
         if held != it.held:
@@ -577,9 +579,18 @@ class Switch:
             if it.name in self._legs:
                 self._end(it, Cause.FAILED, status=500, reason="internal")
 
-    def _local(self, port: int) -> sdp.Local:
+    def _local(self, port: int, other: _Leg | None = None) -> sdp.Local:
+        """Our side of a new session; the codec of the `other` leg comes first, so that nothing need be transcoded."""
         self._session += 1
-        return sdp.Local(self._host, port, self._session)
+        local = sdp.Local(self._host, port, self._session)
+        if other is not None and other.codec is not None:
+            rest = tuple(each for each in local.payload_types if each != other.codec)
+            local = replace(local, payload_types=(other.codec, *rest))
+        return local
+
+    def _connect(self, it: _Leg, remote: Remote) -> None:
+        it.codec = remote.payload_type
+        self._sound.connect(it.name, remote)
 
     async def _close(self, leg: str) -> None:
         figures = await self._sound.close(leg)
