@@ -68,6 +68,13 @@ class Wire:
                 if kind is None or frame["type"] == kind:
                     return dict(frame)
 
+    async def farewell(self, within_s: float = 5.0) -> int:
+        """The code with which the server closes, from its own frame: the answer to it may find nobody any more."""
+        async with asyncio.timeout(within_s):
+            while (message := await self.socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+        return int(message.data if message.type is aiohttp.WSMsgType.CLOSE else self.socket.close_code or 0)
+
     async def until_seq(self, seq: int) -> None:
         """Everything up to a sequence number; a ping makes sure that there is a frame to see."""
         async with asyncio.timeout(10):

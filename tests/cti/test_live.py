@@ -246,10 +246,7 @@ async def test_a_page_that_talks_nonsense_is_closed(database: str, tmp_path: Pat
         async with browser.page() as page:
             await page.next("snapshot")
             await page.socket.send_str(text)
-            async with asyncio.timeout(5):
-                while (await page.socket.receive()).type is aiohttp.WSMsgType.TEXT:
-                    pass
-            assert page.socket.close_code == 1008
+            assert await page.farewell() == 1008
 
 
 async def test_another_sites_page_and_strangers_get_no_socket(database: str, tmp_path: Path) -> None:
@@ -273,9 +270,7 @@ async def test_signing_out_closes_the_page(database: str, tmp_path: Path) -> Non
         async with browser.page() as page:
             await page.next("snapshot")
             assert (await browser.ask("DELETE", "/session"))[0] == 204
-            async with asyncio.timeout(5):
-                while (await page.socket.receive()).type is aiohttp.WSMsgType.TEXT:
-                    pass
+            assert await page.farewell() == 1008
         assert (await browser.ask("GET", "/session"))[0] == 401
 
 
@@ -290,10 +285,7 @@ async def test_a_session_ended_elsewhere_closes_its_page_and_roles_follow_the_si
             await stays.next("snapshot")
             await at.stores.people.set_password_hash("a1", "changed by the command line")
             await at.live._recheck()
-            async with asyncio.timeout(5):
-                while (await page.socket.receive()).type is aiohttp.WSMsgType.TEXT:
-                    pass
-            assert page.socket.close_code == 1008
+            assert await page.farewell() == 1008
             await stays.say(type="ping")
             await stays.next("pong")
 
@@ -345,10 +337,7 @@ async def test_a_page_too_far_behind_is_asked_to_come_back_later(database: str, 
             after = page.seq
             for _ in range(3):
                 at.live.tell("a1", "notice", {"level": "info", "code": "x" * 500_000, "args": {}})
-            async with asyncio.timeout(5):
-                while (await page.socket.receive()).type is aiohttp.WSMsgType.TEXT:
-                    pass
-            assert page.socket.close_code == 1013
+            assert await page.farewell() == 1013
         async with browser.page(after) as page:
             assert (await page.next())["type"] == "board.changed"
 
