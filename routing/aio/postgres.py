@@ -21,6 +21,7 @@ import asyncpg
 import structlog
 from pydantic import TypeAdapter
 
+from routing.aio.crash import crash_point
 from routing.identity import normalise, sort_name
 from routing.models import Clock, Event, T
 from routing.site import Site
@@ -192,6 +193,7 @@ AWAY = (
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,  # a line that went in the middle of a command
     asyncpg.ObjectNotInPrerequisiteStateError,  # a database that accepts no connections for now
 )
 
@@ -332,6 +334,7 @@ class SiteVersions(_Store):
             if former is None or former["document"] != words:
                 number = former["version"] + 1 if former else 1
                 await connection.execute(self._sql["add_tree"], self._own, tree, number, now, by, note, words)
+        crash_point("site.written")
         await connection.execute("SELECT pg_notify($1, $2)", SITE_CHANNEL, f"{self._own} {there + 1}")
         return SiteVersion(there + 1, now, by, site)
 
