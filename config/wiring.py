@@ -42,6 +42,7 @@ from ivr.aio.speech import Speech
 from media.aio.link import MediaLink
 from routing.aio import cluster, postgres
 from routing.aio.clock import IdMaker, SystemClock
+from routing.aio.crash import crash_point
 from routing.aio.desk import Desk
 from routing.models import ReachChanged
 from routing.site import Site
@@ -337,6 +338,7 @@ class Hotline:
 
     def _phone(self, event: PhoneRegistered | PhoneGone) -> None:
         """A phone came or went: its advisor can be reached by voice, or can't."""
+        crash_point("server.phone_heard")
         self._phones.put_nowait(event.account)
 
     async def _tell_phones(self) -> None:
@@ -358,6 +360,7 @@ class Hotline:
                         reachable=reachable,
                     )
                 )
+                crash_point("server.phone_told")
 
     async def _watch_lag(self) -> None:
         """Measure how late the loop is. (The SIP endpoint measures its own lag, and refuses calls by it.)"""
@@ -388,6 +391,7 @@ class Hotline:
         """Put a version of the site into force; calls in a tree go on in the version they started (V14)."""
         gone = {a.phone for a in self.now.site.advisors} - {a.phone for a in version.site.advisors}
         self.now.forest = await _forest(self.stores)
+        crash_point("server.site_read")
         self.now.version = version
         self.sip.set_trunks(self._trunks())
         self.switch.dialplan = self._dialplan()
@@ -395,6 +399,7 @@ class Hotline:
             if account is not None:
                 self.sip.forget(account)
         self.desk.site_changed(version.site, version.version, version.by)
+        crash_point("server.site_told")
         log.info("the site is in force", version=version.version, by=version.by)
 
     @property

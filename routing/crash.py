@@ -32,10 +32,39 @@ CALLS = (
 )
 """In the order of one call at an advisor: between what the legs do and what the desk is told."""
 
+CLICKS = ("control.called_out", "control.connected")
+"""In the order of a call that an advisor places."""
+
+TREES = (
+    "tree.opened",
+    "tree.answered",
+    "tree.entered",
+    "tree.enqueued",
+    "tree.taken",
+    "tree.left",
+    "tree.closed",
+)
+"""In the order of one call in its tree."""
+
+SERVER = (
+    "server.phone_heard",
+    "server.phone_told",
+    "server.site_read",
+    "server.site_told",
+    "site.written",
+    "session.proved",
+    "session.stored",
+    "recording.begun",
+    "recording.told",
+)
+"""Around what the server keeps beside its calls: phones, versions of the site, sign-ins, recordings."""
+
+ALL = NAMES + CALLS + CLICKS + TREES + SERVER
+
 
 def planned(text: str) -> tuple[str, int]:
     """(name, pass) of a plan such as `desk.after_commit:3`. ValueError for a name that is not listed."""
     name, _, count = text.partition(":")
-    if name not in NAMES + CALLS:
-        raise ValueError(f"no crash point is called {name!r}: {', '.join(NAMES + CALLS)}")
+    if name not in ALL:
+        raise ValueError(f"no crash point is called {name!r}: {', '.join(ALL)}")
     return name, int(count or 1)

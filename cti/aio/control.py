@@ -21,7 +21,9 @@ from uuid import UUID
 import structlog
 from prometheus_client import Counter, Histogram
 
+from cti.aio.marks import Mark, Marks
 from cti.hearing import Hearing
+from media.aio.link import what_is_left
 from routing.aio.crash import crash_point
 from routing.models import (
     AdvisorLost,
@@ -73,6 +75,9 @@ POP_SECONDS = Histogram(
     "monofil_pop_seconds",
     "From the offer to the page's word that the pop is on the screen",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25),
+)
+RECORDINGS = Counter(
+    "monofil_recordings_total", "Recordings by whether all of the call is in them", ["complete"]
 )
 FAILURES = Counter("monofil_call_control_failures_total", "Mistakes of ours that ended a call")
 
@@ -225,11 +230,14 @@ class CallControl:
         self._talks: dict[UUID, _Talk] = {}
         self._known: dict[UUID, _Known] = {}
         self._recordings: dict[str, tuple[UUID, str]] = {}
+        self._marks = Marks(data_dir)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsubscribe: Callable[[], None] | None = None
 
     async def __aenter__(self) -> CallControl:
         self._unsubscribe = self.desk.subscribe(self._on_event)
+        for mark in self._marks.left():
+            self._soon(self._store_left(mark))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -240,6 +248,18 @@ class CallControl:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _store_left(self, mark: Mark) -> None:
+        """A recording that a killed server was making: what there is of it goes into the record."""
+        whole = self.data_dir / mark.path
+        if whole.exists():
+            found = what_is_left(str(mark.recording), str(whole))
+            whole.chmod(0o600)
+            log.warning("a recording was cut short by the end of the server", path=mark.path)
+            await self._store_recording(
+                mark.recording, mark.interaction, mark.path, found.duration_ms, found.bytes, complete=False
+            )
+        self._marks.end(mark.recording)
 
     async def settled(self) -> None:
         """Wait until everything that was begun has been carried out."""
@@ -323,6 +343,7 @@ class CallControl:
         if outcome.refused:
             self._drop(talk)
             raise NotPossible(outcome.refused)
+        crash_point("control.called_out")
         if talk.phase is Phase.CALLING_ADVISOR:
             self._go(talk, self._call_advisor(talk))
         return interaction
@@ -550,12 +571,31 @@ class CallControl:
         now = self.clock.now()
         path = f"recordings/{now:%Y}/{now:%m}/{secrets.token_hex(16)}.wav"
         whole = self.data_dir / path
-        whole.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self.data_dir / "recordings").chmod(0o700)
-        recording = str(self.ids())
-        talk.recording = recording
-        self._recordings[recording] = (talk.interaction, path)
-        self.switch.record(talk.call, recording, str(whole), left=talk.customer_leg, right=talk.advisor_leg)
+        try:
+            whole.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self.data_dir / "recordings").chmod(0o700)
+        except OSError as error:
+            log.error("the folder of the recordings cannot be used", call_id=talk.call, why=str(error))
+            self._not_recorded(talk)
+            return
+        recording = self.ids()
+        try:
+            self._marks.begin(Mark(recording, talk.interaction, path))
+        except OSError as error:
+            log.error("a recording cannot be marked", call_id=talk.call, why=str(error))
+        talk.recording = str(recording)
+        self._recordings[talk.recording] = (talk.interaction, path)
+        self.switch.record(
+            talk.call, talk.recording, str(whole), left=talk.customer_leg, right=talk.advisor_leg
+        )
+        crash_point("recording.begun")
+
+    def _not_recorded(self, talk: _Talk) -> None:
+        """The call goes on without its recording, or without the rest of it: the advisor is told (row 10)."""
+        RECORDINGS.labels("no").inc()
+        self.pages.tell(
+            talk.advisor, "notice", notice("warning", "not_recorded", interaction=str(talk.interaction))
+        )
 
     # ---- legs ----
 
@@ -776,6 +816,7 @@ class CallControl:
         """The customer is on the line: they hear each other at once, the desk a moment later."""
         talk.phase = Phase.TALKING
         self._join(talk)
+        crash_point("control.connected")
         outcome = await self._submit(Connected, interaction=talk.interaction)
         if outcome.refused and talk.phase is not Phase.OVER:
             log.warning(
@@ -830,21 +871,46 @@ class CallControl:
         interaction, path = self._recordings.pop(ended.recording, (None, ""))
         if interaction is None:
             return
+        talk = self._talks.get(interaction)
+        if ended.complete:
+            RECORDINGS.labels("yes").inc()
+        elif talk is not None and talk.recording == ended.recording:
+            talk.recording = None
+            log.error("a call goes on unrecorded", call_id=talk.call, interaction_id=str(interaction))
+            self._not_recorded(talk)
+        else:
+            RECORDINGS.labels("no").inc()
         try:
             (self.data_dir / path).chmod(0o600)
         except OSError:
             log.error("a recording is not where it should be", interaction_id=str(interaction))
         self._soon(
-            self._quietly(
-                RecordingStored,
-                interaction=interaction,
-                recording=UUID(ended.recording),
-                path=path,
-                duration_ms=ended.duration_ms,
-                bytes=ended.bytes,
+            self._store_recording(
+                UUID(ended.recording),
+                interaction,
+                path,
+                ended.duration_ms,
+                ended.bytes,
                 complete=ended.complete,
             )
         )
+
+    async def _store_recording(
+        self, recording: UUID, interaction: UUID, path: str, duration_ms: int, size: int, *, complete: bool
+    ) -> None:
+        """Into the record, once, however often it is told: the key is the recording's."""
+        await self._quietly(
+            RecordingStored,
+            key=recording,
+            interaction=interaction,
+            recording=recording,
+            path=path,
+            duration_ms=duration_ms,
+            bytes=size,
+            complete=complete,
+        )
+        crash_point("recording.told")
+        self._marks.end(recording)
 
     async def _apologise(self, talk: _Talk) -> None:
         """Our own mistake: the caller is told so, the record too."""
@@ -872,7 +938,7 @@ class CallControl:
 
         What happened on a leg must not be lost when the desk has too much to do: it is said again, under its key.
         """
-        told = kind(key=self.ids(), organisation=self.organisation, **values)
+        told = kind(**{"key": self.ids(), "organisation": self.organisation, **values})
         for pause_s in (*AGAIN_S, None):
             outcome = await self.desk.submit(told)
             if outcome.refused != "overloaded" or pause_s is None:

@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from cti.guessing import Guessing
+from routing.aio.crash import crash_point
 from routing.aio.web import Caller, Problem
 from routing.models import Clock
 from routing.site import Advisor, Site
@@ -122,12 +123,14 @@ class SignIns:
             raise Problem(401, "wrong-login-or-password", "Login or password is wrong.")
         assert stored is not None
         self.guessing.succeeded(login, address)
+        crash_point("session.proved")
         if old:
             await self.sign_out(old)
         token = secrets.token_urlsafe(32)
         now = self.clock.now()
         session = WebSession(hash_token(token), login, secrets.token_urlsafe(24), now, now + self.life)
         await self.people.add_session(session)
+        crash_point("session.stored")
         return SignedIn(token, session, advisor)
 
     async def _verify(self, stored: str | None, password: str) -> bool:

@@ -49,6 +49,7 @@ from ivr.picture import picture
 from ivr.tree import Forest, Tree
 from ivr.waiting import Waiting
 from routing import hours
+from routing.aio.crash import crash_point
 from routing.models import (
     Clock,
     CustomerLeft,
@@ -313,6 +314,7 @@ class _Call:
             # Said here, not in the task: a phone that rings for this caller must stop in the same step.
             self.over = True
             self._submit(self._parting(event))
+            crash_point("tree.left")
         self._inbox.put_nowait(event)
 
     def published(self, event: Event) -> None:
@@ -408,6 +410,7 @@ class _Call:
                 trunk=source.name if source.kind == "trunk" else None,
             )
         )
+        crash_point("tree.opened")
         return True
 
     async def _begin(self) -> None:
@@ -416,6 +419,7 @@ class _Call:
         assert tree is not None
         if not await runner.switch.answer(self.leg):
             return  # its LegEnded is in the inbox, or on its way
+        crash_point("tree.answered")
         self._limit_at = self._now() + TREE_LIMIT_S
         self.walk = Interpreter(
             self.forest,
@@ -424,6 +428,7 @@ class _Call:
             leave_keys={q.id: q.leave_key for q in self.site.queues},
         )
         await self._do(deque(self.walk.start(self._now())))
+        crash_point("tree.entered")
 
     def _tree(self) -> str | None:
         dialled = self.offered.dialled.lstrip("+")
@@ -485,6 +490,7 @@ class _Call:
 
     async def _release(self) -> None:
         """Somebody else commands the leg now. The call is remembered until its record is closed."""
+        crash_point("tree.taken")
         self._ended = self._released = True
         self._quiet()
         if self.walk is not None:
@@ -645,6 +651,7 @@ class _Call:
                 language=command.language,
             )
         )
+        crash_point("tree.enqueued")
         self._waiting = Waiting(self.queue.announce_place if self.queue is not None else False)
         self._say = None
         if not intro:
@@ -817,6 +824,7 @@ class _Call:
             async with asyncio.timeout(CLOSE_LIMIT_S):
                 while self._submits:
                     await asyncio.wait(set(self._submits))
+            crash_point("tree.closed")
         except TimeoutError:
             self._log.error("The desk has not answered for a call that is over", open=len(self._submits))
         finally:

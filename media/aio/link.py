@@ -289,7 +289,7 @@ class MediaLink:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         for name, path in cut:
-            self._heard(_what_is_left(name, path))
+            self._heard(what_is_left(name, path))
         self._heard(WorkerLost(legs))
 
     async def _restart(self, worker: _Worker) -> None:
@@ -431,8 +431,8 @@ class MediaLink:
             worker.send(*words)
 
 
-def _what_is_left(recording: str, path: str) -> MediaRecorded:
-    """What a dead worker has written; the header is mended, should it have died between the sound and the header."""
+def what_is_left(recording: str, path: str) -> MediaRecorded:
+    """What a dead worker has written, or a dead server's; the header is mended, should it have died between the sound and the header."""
     frames = 0
     try:
         with Path(path).open("r+b") as file:

@@ -19,7 +19,7 @@ class Recording:
     def __init__(self, name: str, path: str, payload_types: tuple[int, int], now: float) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(path, flags, 0o640)
+        self._file = os.open(path, flags, 0o600)
         self.name = name
         self.path = path
         self.began = now
