@@ -30,6 +30,7 @@ import asyncpg
 import numpy as np
 from aiohttp import web
 from rich.console import Console as Screen
+from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -625,6 +626,7 @@ class Life:
         self.world, self.screen = world, screen
         self.happened: deque[Text] = deque(maxlen=14)
         self.board: dict[str, Any] = {"rows": [], "advisors": []}
+        self.last_news: dict[str, tuple[str, str, bool]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.chance = random.Random()
 
@@ -657,17 +659,24 @@ class Life:
                 self.board = data["board"]
             case "board.changed":
                 self.board = data
-            case "interaction.changed":
-                who = data["contact_name"] or data["address"] or "?"
-                self._say(f"{who}: {data['state']}" + (f" · {data['advisor']}" if data["advisor"] else ""))
 
     def _say(self, text: str) -> None:
         self.happened.append(Text(f"{time.strftime('%H:%M:%S')}  {text}"))
 
     def _advisor(self, login: str, frame: Frame) -> None:
-        """What the advisor does by hand: wrap up after a while."""
-        if frame["type"] == "interaction.changed" and frame["data"]["state"] == "wrapup":
-            self._go(self._wrap_up(login, frame["data"]))
+        """What the advisor sees is told; what they do by hand is done: wrap up after a while."""
+        if frame["type"] != "interaction.changed":
+            return
+        it = frame["data"]
+        news = (it["id"], it["state"], it["held"])
+        if news != self.last_news.get(login):
+            self.last_news[login] = news
+            queue = next((q.name for q in self.world.site.queues if q.id == it["queue"]), "")
+            self._say(
+                f"{it['contact_name'] or it['address']}: {it['state']} · {login} · {queue} · case {it['case_number']}"
+            )
+        if it["state"] == "wrapup":
+            self._go(self._wrap_up(login, it))
 
     async def _wrap_up(self, login: str, interaction: dict[str, Any]) -> None:
         await asyncio.sleep(self.chance.uniform(2, 6))
@@ -732,7 +741,7 @@ class Life:
             highlight=False,
         )
 
-    def _picture(self) -> Table:
+    def _picture(self) -> Group:
         queues = Table(title="Queues", box=None, title_justify="left", padding=(0, 2))
         for heading in ("queue", "channel", "waiting", "longest", "answered", "abandoned"):
             queues.add_column(heading, justify="left" if heading in ("queue", "channel") else "right")
@@ -749,5 +758,4 @@ class Life:
             advisors.add_row(seat["first_name"], seat["presence"], seat["work"], phone)
         whole = Table.grid(padding=(0, 3))
         whole.add_row(queues, advisors)
-        whole.add_row(Panel(Text("\n").join(self.happened), title="what happens", border_style="dim"))
-        return whole
+        return Group(whole, Panel(Text("\n").join(self.happened), title="what happens", border_style="dim"))

@@ -130,11 +130,11 @@ class Console:
     origins: frozenset[str] = frozenset()
 
     async def submit(self, kind: Callable[..., Submission], **values: Any) -> Outcome:
-        """Submit, and raise a Problem when the desk has refused."""
+        """Submit, and raise a Problem when the desk has refused; what is so already needs no change and is no error."""
         outcome: Outcome = await self.desk.submit(
             kind(key=self.ids(), organisation=self.stores.organisation, **values)
         )
-        if outcome.refused:
+        if outcome.refused and outcome.refused != "unchanged":
             raise Problem(409, "refused", outcome.refused)
         return outcome
 
@@ -376,14 +376,16 @@ async def set_priority(ask: Ask, id: UUID, body: schemas.SetPriority) -> schemas
 
 @route("GET", f"{V1}/interactions/{{id}}/why")
 async def why(ask: Ask, id: UUID, lang: Lang = "fr") -> schemas.Why:
-    """Why this interaction was offered to whom, in sentences."""
+    """Why this interaction was offered to whom, and why nobody has it who waits now, in sentences."""
     cti = _cti(ask)
-    await cti.interaction(id)
+    view = await cti.interaction(id)
     told = [dict(row) for row in await cti.stores.timeline.why(id)]
     sentences: list[str] = []
     for row in told:
         if row.get("why"):
             sentences += explain.sentences(explain.from_json(row["why"]), lang)
+    if view.state == State.WAITING:
+        sentences.append(explain.waiting_sentence(cti.desk.why_not(id), lang))
     explanations = [json.loads(json.dumps(row, default=str)) for row in told]
     return schemas.Why(sentences=sentences, explanations=explanations)
 
