@@ -384,7 +384,7 @@ async def why(ask: Ask, id: UUID, lang: Lang = "fr") -> schemas.Why:
     for row in told:
         if row.get("why"):
             sentences += explain.sentences(explain.from_json(row["why"]), lang)
-    if view.state == State.WAITING:
+    if view.state == State.WAITING and cti.desk.healthy:
         sentences.append(explain.waiting_sentence(cti.desk.why_not(id), lang))
     explanations = [json.loads(json.dumps(row, default=str)) for row in told]
     return schemas.Why(sentences=sentences, explanations=explanations)
