@@ -113,9 +113,6 @@ class Settings(BaseModel):
             "shown": "~/.local/share/monofil, or /var/lib/monofil for root",
         },
     )
-    recordings_dir: Path | None = _of(
-        None, "places", "Folder of the recordings.", "folder", shown="recordings below the data folder"
-    )
     database_url: SecretStr | None = _of(
         None,
         "places",
@@ -152,9 +149,9 @@ class Settings(BaseModel):
         12.0, "web", "Life of a sign-in, from its last use.", "hours", ge=0.1, le=24 * 30
     )
     login_failures: int = _of(
-        10,
+        3,
         "web",
-        "Failed sign-ins from one address or of one login in 15 minutes before it is slowed.",
+        "Failed sign-ins of one login from one address before each further one must wait, longer each time.",
         "count",
         ge=1,
     )
@@ -192,7 +189,7 @@ class Settings(BaseModel):
     sip_failures: int = _of(
         10,
         "sip",
-        "Wrong passwords from one address in a minute before it gets no answer for a while.",
+        "Wrong passwords for one phone account from one address before more are not even looked at for a while.",
         "count",
         ge=1,
     )
@@ -204,14 +201,6 @@ class Settings(BaseModel):
         ge=1,
     )
     max_calls: int = _of(1000, "sip", "Calls at once before new ones get 503.", "calls", ge=1, le=100_000)
-    max_lag_ms: int = _of(
-        200,
-        "sip",
-        "Lag of the event loop from which new calls get 503 with Retry-After.",
-        "ms",
-        ge=10,
-        le=10_000,
-    )
     drain_s: float = _of(
         120.0, "sip", "Longest time that running calls may go on after SIGTERM.", "s", ge=0, le=86_400
     )
@@ -229,13 +218,9 @@ class Settings(BaseModel):
         le=256,
         shown="one a core, less one for the server",
     )
-    no_rtp_notice_s: float = _of(
-        8.0, "media", "Silence on the line (no audio packet at all) before the call bar says so.", "s", ge=1
-    )
     no_rtp_end_s: float = _of(
         30.0, "media", "Time without an audio packet, not on hold, before a leg counts as lost.", "s", ge=5
     )
-    max_recording_mib: int = _of(512, "media", "Largest single recording.", "MiB", ge=1)
 
     # outside
     lookup_allow: Words = _of(
@@ -243,9 +228,6 @@ class Settings(BaseModel):
         "outside",
         "Hosts (name, name:port or network) that trees may look up although their addresses are not public.",
         "list of hosts",
-    )
-    lookup_timeout_s: float = _of(
-        2.0, "outside", "Longest wait for one answer of a look-up.", "s", ge=0.1, le=30
     )
 
     # logs
@@ -255,7 +237,6 @@ class Settings(BaseModel):
     log_format: Literal["auto", "json", "text"] = _of(
         "auto", "logs", "Form of the log on standard error; auto is text on a terminal, else JSON.", "form"
     )
-
     log_personal: bool = _of(
         True, "logs", "Whether names and numbers (keys that begin with pii_) are written.", "true or false"
     )
@@ -298,10 +279,6 @@ class Settings(BaseModel):
         return value
 
     # what is worked out
-
-    @property
-    def recordings(self) -> Path:
-        return self.recordings_dir or self.data_dir / "recordings"
 
     @property
     def speech_cache(self) -> Path:

@@ -12,7 +12,7 @@ import ipaddress
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +24,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 from aiohttp import web as aiohttp_web
-from prometheus_client import Gauge, Histogram
+from prometheus_client import REGISTRY, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from config import commands, sd_notify
 from config import site as site_file
@@ -50,8 +52,8 @@ from routing.store import PhoneSecret, SiteVersion, Stores, TreeVersion
 from softphone_bridge.aio.endpoint import Endpoint
 from softphone_bridge.aio.switch import Switch
 from softphone_bridge.dialplan import Dialplan, Route
-from softphone_bridge.events import PhoneGone, PhoneRegistered
-from softphone_bridge.stack import StackSettings, TrunkRules
+from softphone_bridge.events import GuessingNoticed, PhoneGone, PhoneRegistered
+from softphone_bridge.stack import StackEvent, StackSettings, TrunkRules
 
 log = structlog.get_logger("monofil")
 
@@ -143,6 +145,24 @@ async def _forest(at: Stores) -> trees.Forest:
     return trees.Forest({name: trees.load(it.document, it.version) for name, it in current.items()})
 
 
+class SipFigures(Collector):
+    """What the SIP core counts, as Prometheus reads it."""
+
+    def __init__(self, counters: Callable[[], Mapping[str, int]]) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "monofil_sip", "What the SIP core took, refused and dropped", labels=["what"]
+        )
+        for what, count in sorted(self._counters().items()):
+            family.add_metric([what], count)
+        yield family
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        return iter(())  # asked at registration, when there is no stack yet
+
+
 class Hotline:
     """A running server of one organisation. Made by `opened`."""
 
@@ -181,14 +201,19 @@ class Hotline:
         self.sip = sip = Endpoint(
             self._stack_settings(),
             bind=settings.sip_host,
-            hear=lambda event: self.switch.on_sip(event),
+            hear=self._on_sip,
             accounts=now,
             knows=now.knows,
             trunks=self._trunks(),
             new_leg=lambda: f"{self.ids()}.1",
         )
         self.switch = Switch(
-            sip, media, host=settings.told_ip, monotonic=time.monotonic, dialplan=self._dialplan()
+            sip,
+            media,
+            host=settings.told_ip,
+            monotonic=time.monotonic,
+            dialplan=self._dialplan(),
+            max_calls=settings.max_calls,
         )
         await media.start()
         stack.push_async_callback(media.stop)
@@ -196,6 +221,9 @@ class Hotline:
         with binding("SIP", settings.sip_host, settings.sip_port, "MONOFIL_SIP_PORT"):
             await sip.start()
         stack.push_async_callback(sip.stop)
+        figures = SipFigures(lambda: sip.counters)
+        REGISTRY.register(figures)
+        stack.callback(REGISTRY.unregister, figures)
         self.switch.on_phone(self._phone)
 
         self.speech = speech = Speech(
@@ -266,6 +294,7 @@ class Hotline:
             https=settings.secure_cookies,
             trusted=[ipaddress.ip_network(network, strict=False) for network in settings.trusted_proxies],
             slowed=self._guessing,
+            free_failures=settings.login_failures,
         )
         console = api.Console(
             stores=self.stores,
@@ -293,8 +322,13 @@ class Hotline:
             await where.start()
         self.http_url = settings.public_url or "http://{}:{}".format(*served.addresses[0][:2])
 
+    def _on_sip(self, event: StackEvent) -> None:
+        if isinstance(event, GuessingNoticed):
+            self._guessing(event.source, event.account, event.failures)
+        self.switch.on_sip(event)
+
     def _guessing(self, address: str, login: str, failures: int) -> None:
-        """Somebody guesses passwords of the sign-in page: the admins see it (fault row 14)."""
+        """Somebody guesses passwords, at the sign-in page or by SIP: the admins see it (fault row 14)."""
         self.live.tell_roles(
             frozenset({"admin"}),
             "notice",
@@ -326,6 +360,7 @@ class Hotline:
             min_expires_s=s.sip_register_min_s,
             max_expires_s=s.sip_register_max_s,
             source_rate=s.sip_rate,
+            guess_tries=s.sip_failures,
         )
 
     def _trunks(self) -> list[TrunkRules]:

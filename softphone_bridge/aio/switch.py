@@ -213,8 +213,12 @@ class Switch:
         monotonic: Callable[[], float],
         dialplan: Dialplan | None = None,
         credentials: Mapping[str, Credentials] | None = None,
+        max_calls: int = 1000,
     ) -> None:
-        """`host` is the address written into SDP; `credentials` are what we prove to each trunk."""
+        """`host` is the address written into SDP; `credentials` are what we prove to each trunk.
+
+        `max_calls`: with so many incoming legs up, further ones get 503.
+        """
         self._sip = signalling
         self._sound = sound
         self._host = host
@@ -224,6 +228,7 @@ class Switch:
         self._accept: Callable[[CallOffered], Hear] | None = None
         self._phones: list[Callable[[PhoneRegistered | PhoneGone], None]] = []
         self._chores: set[asyncio.Task[None]] = set()
+        self._max_calls = max_calls
         self._session = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -441,7 +446,7 @@ class Switch:
                 )
                 CALLS.labels("in", str(error.status)).inc()
                 return
-        if self._accept is None or self.stopping:
+        if self._accept is None or self.stopping or self._incoming() >= self._max_calls:
             self._sip.reject(event.leg, 503, headers={"Retry-After": "10"})
             CALLS.labels("in", "503").inc()
             return
@@ -464,6 +469,13 @@ class Switch:
         except Exception:
             log.exception("a call could not be taken", leg=it.name, call_id=call)
             self._end(it, Cause.FAILED, status=500)
+
+    def _incoming(self) -> int:
+        return (
+            len(self._legs)
+            if len(self._legs) < self._max_calls
+            else sum(it.incoming for it in self._legs.values())
+        )
 
     def _on_leg(self, it: _Leg, event: StackEvent) -> None:
         match event:

@@ -74,7 +74,6 @@ def test_values_are_read_and_an_empty_one_is_the_default() -> None:
     assert settings.public_url == "https://desk.example.org"
     assert settings.secure_cookies
     assert settings.lookup_allow == ("crm.internal:8443", "10.0.0.0/8")
-    assert settings.recordings == Path("/srv/monofil/recordings")
     assert settings.workers == 3
 
 
