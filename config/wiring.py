@@ -36,7 +36,6 @@ from cti.aio import api
 from cti.aio.control import CallControl
 from cti.aio.live import Live
 from cti.aio.sessions import SignIns
-from ivr import picture
 from ivr import tree as trees
 from ivr.aio.lookup import Lookups
 from ivr.aio.runner import VoiceRunner
@@ -175,6 +174,7 @@ class Hotline:
         self.stopping = False
         self.failed = asyncio.Event()  # a part died that the server can't do without
         self._secrets_seen: tuple[int, datetime | None] | None = None
+        self._looking = asyncio.Lock()  # at secrets: an older look must not end after a newer one
         self._phones: asyncio.Queue[str] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -309,7 +309,7 @@ class Hotline:
             words=api.SiteWords(check=_mistakes, read=_site_of, write=site_file.export),
             telephony=api.Telephony(f"{settings.told_ip}:{self.sip.port}", settings.sip_realm),
             ready=self._readiness,
-            picture=_picture,
+            picture=self._picture,
             secret_set=self._look_at_secrets,
             origins=frozenset({settings.public_url}) if settings.public_url else frozenset(),
         )
@@ -326,6 +326,11 @@ class Hotline:
         if isinstance(event, GuessingNoticed):
             self._guessing(event.source, event.account, event.failures)
         self.switch.on_sip(event)
+
+    def _picture(self, it: TreeVersion, _inside: Mapping[str, int]) -> Mapping[str, Any]:
+        """A tree with its evidence and the callers inside it now."""
+        tree = trees.load(it.document, it.version)
+        return self.runner.picture(tree, published_at=it.at.isoformat(), author=it.by)
 
     def _guessing(self, address: str, login: str, failures: int) -> None:
         """Somebody guesses passwords, at the sign-in page or by SIP: the admins see it (fault row 14)."""
@@ -417,10 +422,11 @@ class Hotline:
 
     async def _look_at_secrets(self) -> None:
         """Keep the phones' secrets as the database has them."""
-        revision = await self.stores.accounts.revision()
-        if revision != self._secrets_seen:
-            self.now.secrets = await self.stores.accounts.secrets()
-            self._secrets_seen = revision
+        async with self._looking:
+            revision = await self.stores.accounts.revision()
+            if revision != self._secrets_seen:
+                self.now.secrets = await self.stores.accounts.secrets()
+                self._secrets_seen = revision
 
     async def _new_site(self, version: SiteVersion) -> None:
         """Put a version of the site into force; calls in a tree go on in the version they started (V14)."""
@@ -428,6 +434,7 @@ class Hotline:
         self.now.forest = await _forest(self.stores)
         crash_point("server.site_read")
         self.now.version = version
+        self.runner.prepare()
         self.sip.set_trunks(self._trunks())
         self.switch.dialplan = self._dialplan()
         for account in gone:
@@ -525,8 +532,3 @@ def _site_of(text: str) -> Site:
     site = site_file.check_text(text).site
     assert site is not None, "only a text without mistakes is read"
     return site
-
-
-def _picture(it: TreeVersion, inside: Mapping[str, int]) -> Mapping[str, Any]:
-    tree = trees.load(it.document, it.version)
-    return picture.picture(tree, published_at=it.at.isoformat(), author=it.by, inside=inside)
