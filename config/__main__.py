@@ -108,9 +108,6 @@ def _exit(code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-# ---- running -----------------------------------------------------------------------------------------------------
-
-
 @app.command()
 def serve(
     site: Annotated[
@@ -146,9 +143,6 @@ def _part(name: str) -> Any:
         raise Failure(
             f"{name} is not part of this installation: install Monofil again.", CANNOT_START
         ) from None
-
-
-# ---- the site ----------------------------------------------------------------------------------------------------
 
 
 def _checked(path: Path, language: str) -> Any:
@@ -289,9 +283,6 @@ def why(
             print(f"  {line}")
 
 
-# ---- people ------------------------------------------------------------------------------------------------------
-
-
 def _password(given: bool) -> tuple[str, bool]:
     """(password, was it made up). With --stdin the first line of standard input."""
     from config import commands
@@ -359,9 +350,6 @@ def _tell_password(account: str, password: str | None, as_json: bool, realm: str
         print(f"{account}: {password}\nIt is shown this once and kept nowhere.")
 
 
-# ---- database ----------------------------------------------------------------------------------------------------
-
-
 @db_app.command("upgrade")
 def db_upgrade(as_json: Json = False) -> None:
     """Bring the tables up to this version."""
@@ -386,9 +374,6 @@ def db_status(as_json: Json = False) -> None:
         for number, name, applied in known:
             print(f"{number:04} {name}: {'applied' if applied else 'to be applied (monofil db upgrade)'}")
     _exit(0 if all(applied for _, _, applied in known) else FAILED)
-
-
-# ---- trees -------------------------------------------------------------------------------------------------------
 
 
 @tree_app.command("check")
@@ -469,9 +454,6 @@ def _text(file: Path) -> str:
         raise Failure(f"{file} can't be read ({reason}): mend its path or rights.", CANNOT_START) from None
 
 
-# ---- figures -----------------------------------------------------------------------------------------------------
-
-
 @app.command()
 def bench(
     names: Annotated[
@@ -541,9 +523,6 @@ def version(as_json: Json = False) -> None:
         _print_json(told)
     else:
         print("\n".join(f"{name} {text}" for name, text in told.items()))
-
-
-# ---- the way in --------------------------------------------------------------------------------------------------
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -68,9 +68,6 @@ async def _current(at: Stores) -> SiteVersion:
     return current
 
 
-# ---- the site --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What became of `apply`. `lost` is the diff of changes that it undid, or would undo (`refused`)."""
@@ -128,9 +125,6 @@ async def export(settings: Settings, organisation: str | None) -> SiteVersion:
         return await _current(at)
 
 
-# ---- people ----------------------------------------------------------------------------------------------------
-
-
 def made_up_password() -> str:
     """About 79 bits, in groups that can be read out."""
     return "-".join("".join(secrets.choice(ALPHABET) for _ in range(4)) for _ in range(4))
@@ -186,9 +180,6 @@ async def add_user(
         made = await at.sites.apply(site, base=current.version, by="user add")
         await at.people.set_password_hash(advisor.id, PasswordHasher().hash(password))
         return made.version
-
-
-# ---- questions -------------------------------------------------------------------------------------------------
 
 
 async def why(

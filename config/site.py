@@ -66,9 +66,6 @@ _SECRET = re.compile(
 _SECONDS = {"d": 86_400, "h": 3600, "min": 60, "m": 60, "s": 1}
 
 
-# ---- the values of the file, as pydantic reads them ------------------------------------------------------------------
-
-
 def _wrong(code: str, got: object, **args: object) -> PydanticCustomError:
     return PydanticCustomError("mistake", "{code}", {"code": code, "args": {"got": got, **args}})
 
@@ -380,9 +377,6 @@ SECTIONS: Mapping[str, Any] = {
 }
 LISTS = ("skills", "pause_reasons")
 KEYS = ("organisation", *LISTS, *SECTIONS, "trees")
-
-
-# ---- checking ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -822,9 +816,6 @@ def _bound(context: Mapping[str, Any]) -> str | None:
         if name in context:
             return f"{sign} {context[name]}"
     return None
-
-
-# ---- writing -------------------------------------------------------------------------------------
 
 
 def export(site: Site) -> str:

@@ -170,8 +170,6 @@ def board_row(row: Row) -> s.BoardRow:
     )
 
 
-# ---- the timeline of a case ----
-
 ItemKind = Callable[[Event], str]
 
 _KINDS: Mapping[T, str] = {

@@ -22,9 +22,6 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-# ---- the page is told ----
-
-
 class Phone(Wire):
     account: str | None
     registered: bool
@@ -381,9 +378,6 @@ class Applied(Wire):
     version: int
 
 
-# ---- the page asks ----
-
-
 class SignIn(Wire):
     login: Annotated[str, StringConstraints(max_length=200)]
     password: Annotated[str, StringConstraints(max_length=1000)]
@@ -517,9 +511,6 @@ def _advisor_is_sane(advisor: site.Advisor) -> site.Advisor:
 
 QueueBody = Annotated[site.Queue, _refuse_unknown(site.Queue), AfterValidator(_queue_is_sane)]
 AdvisorBody = Annotated[site.Advisor, _refuse_unknown(site.Advisor), AfterValidator(_advisor_is_sane)]
-
-
-# ---- frames from the page ----
 
 
 class Shown(Wire):

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# ---- inputs ----------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -57,9 +55,6 @@ class HungUp:
 
 
 Input = Key | SayEnded | TimedOut | LookedUp | HoursAnswered | QueueTold | TransferEnded | HungUp
-
-
-# ---- commands --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,8 +191,6 @@ class Interpreter:
             self._give_up(why, now)
         return self._take()
 
-    # ---- walking -----------------------------------------------------------------------------------------------
-
     def _take(self) -> list[Command]:
         out, self._out = self._out, []
         return out
@@ -281,8 +279,6 @@ class Interpreter:
     def _set(self, name: str, value: Any) -> None:
         self._frames[-1].facts[name] = value
 
-    # ---- saying --------------------------------------------------------------------------------------------------
-
     def _say(self, words: Words, *, interruptible: bool = True) -> None:
         self._out.append(Say(self._spoken(words), self.language, interruptible))
 
@@ -301,8 +297,6 @@ class Interpreter:
             if part.name:
                 self.prompts_told.add(part.name)
         return tuple(made)
-
-    # ---- entering ------------------------------------------------------------------------------------------------
 
     def _enter_say(self, node: SayNode, now: float) -> str | None:
         if not node.say or (self._ahead and not node.legal):
@@ -393,8 +387,6 @@ class Interpreter:
         self.phase = Phase.PARTING
         self._say(node.say, interruptible=False)
         return None
-
-    # ---- told ----------------------------------------------------------------------------------------------------
 
     def _remember(self, told: Input, now: float) -> str | None:
         assert isinstance(told, Key)

@@ -79,9 +79,6 @@ class Context:
     leave_keys: Mapping[str, str | None] = field(default_factory=dict)  # queue -> its key to leave
 
 
-# ---- the value ----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """One piece of an announcement: a recording and/or texts by language (Liquid), or a value (CEL) by `kind`."""
@@ -230,9 +227,6 @@ class Forest:
     """The trees that hold together at one time. A call keeps the Forest it started with (V14)."""
 
     trees: Mapping[str, Tree]
-
-
-# ---- the border ----------------------------------------------------------------------------------------------------
 
 
 class _Strict(BaseModel):
@@ -425,9 +419,6 @@ class _TreeIn(_Strict):
     results: dict[Name, Literal["string", "number", "boolean", "object"]] = {}
     apology: SayIn = ["apology"]
     nodes: dict[str, Any]
-
-
-# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 def parse(text: str) -> tuple[Any, Where]:

@@ -218,8 +218,6 @@ class Book:
             PriorityChanged: self._priority_changed,
         }
 
-    # ---- loading -----------------------------------------------------------------------------------------------------
-
     def wants(
         self, submissions: Iterable[Submission], *, sure_new: Callable[[UUID], bool] = lambda key: False
     ) -> Wants:
@@ -347,8 +345,6 @@ class Book:
         self._offer_numbers = {id_: number for number, id_ in self._offer_ids.items()}
         self._loose = 0
 
-    # ---- the turn of the wheel ---------------------------------------------------------------------------------------
-
     def handle(self, told: Submission, now: datetime) -> Done:
         """Decide one submission. Its events and rows wait in the batch; a known key changes nothing."""
         known = self._done.get(told.key)
@@ -388,8 +384,6 @@ class Book:
 
     def _step(self, event: steps.Event) -> list[steps.Decision]:
         return self.distribution.step(event, self._unix)
-
-    # ---- start and rules ---------------------------------------------------------------------------------------------
 
     def set_site(self, site: Site, now: datetime, *, version: int | None = None, by: str = "") -> None:
         """New rules. With `version`, a SITE_APPLIED is told."""
@@ -485,8 +479,6 @@ class Book:
             language=row.language,
             epoch=row.epoch,
         )
-
-    # ---- telling -----------------------------------------------------------------------------------------------------
 
     def _emit(
         self,
@@ -615,8 +607,6 @@ class Book:
         }
         self._emit(T.ENQUEUED, data, interaction=row.id)
 
-    # ---- what handlers share -----------------------------------------------------------------------------------------
-
     def _interaction(self, id_: UUID) -> InteractionRow:
         row = self.rows.find(InteractionRow, id_)
         if row is None:
@@ -685,8 +675,6 @@ class Book:
         self._side("address_data", id_, contact=contact, kind=kind, value=value, raw=raw)
         self._owners.setdefault((kind, value), {})[contact] = id_
         return id_
-
-    # ---- contact and case of an interaction --------------------------------------------------------------------------
 
     def _interaction_opened(self, told: InteractionOpened) -> None:
         if self.rows.find(InteractionRow, told.interaction) is not None:
@@ -784,8 +772,6 @@ class Book:
             self._emit(T.CASE_REOPENED, {"by": "interaction"}, case=choice.case, contact=contact)
         return choice.case
 
-    # ---- the customer's side -----------------------------------------------------------------------------------------
-
     def _tree_entered(self, told: TreeEntered) -> None:
         row = self._interaction(told.interaction)
         if row.state not in (State.OPENED, State.QUALIFYING):
@@ -866,8 +852,6 @@ class Book:
         if row.state not in (State.OPENED, State.QUALIFYING):
             raise Refused("over" if row.state in FINAL else "not_now")
         self._emit(T.ENDED, {"outcome": told.outcome, "code": None, "by": "tree"}, interaction=row.id)
-
-    # ---- offers and talk ---------------------------------------------------------------------------------------------
 
     def _offer(self, id_: UUID) -> tuple[OfferRow, int]:
         offer = self.rows.find(OfferRow, id_)
@@ -1002,8 +986,6 @@ class Book:
         self._emit(T.PRIORITY_CHANGED, {"priority": told.priority, "by": told.by}, interaction=row.id)
         self._decided(decisions)
 
-    # ---- advisors ----------------------------------------------------------------------------------------------------
-
     def _presence_set(self, told: PresenceSet) -> None:
         if all(advisor.id != told.advisor for advisor in self.site.advisors):
             raise Refused("unknown_advisor")
@@ -1032,8 +1014,6 @@ class Book:
         data = {"channel": told.channel, "reachable": told.reachable}
         self._emit(T.REACH_CHANGED, data, advisor=told.advisor)
         self._decided(decisions)
-
-    # ---- cases, notes, recordings ------------------------------------------------------------------------------------
 
     def _recording_stored(self, told: RecordingStored) -> None:
         row = self._interaction(told.interaction)
@@ -1093,8 +1073,6 @@ class Book:
         if former.interactions == 0 and former.notes == 0 and former.closed_at is None:
             data = {"state": CaseState.CLOSED.value, "subject": False, "by": told.by}
             self._emit(T.CASE_CHANGED, data, case=former.id, contact=former.contact)
-
-    # ---- contacts ----------------------------------------------------------------------------------------------------
 
     def _contact_chosen(self, told: ContactChosen) -> None:
         row = self._interaction(told.interaction)

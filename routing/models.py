@@ -57,9 +57,6 @@ class Ids(Protocol):
     def __call__(self) -> UUID: ...
 
 
-# ---- what edges submit -------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """`key` makes a repeated submission harmless: the second has no effect and gets the first one's result."""
@@ -326,9 +323,6 @@ class Outcome:
 
     events: tuple[Event, ...] = ()
     refused: str | None = None
-
-
-# ---- what the desk stores and publishes ------------------------------------------------------------------------------
 
 
 class T(StrEnum):

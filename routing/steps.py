@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from routing.explain import Explanation
 from routing.site import Advisor, Hours, Need, Queue
 
-# --- told -----------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class RulesSet:
@@ -202,8 +200,6 @@ Event = (
     | Restore
     | Tick
 )
-
-# --- decided --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,9 +130,6 @@ class Trees(Protocol):
     async def publish(self, tree: str, document: Any, *, by: str, note: str = "") -> TreeVersion: ...
 
 
-# ---- what edges read: rows with personal data joined in ---------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class AddressView:
     id: UUID

@@ -210,8 +210,6 @@ class Calls:
         self._agent = f"User-Agent: {settings.agent}"
         self._server = f"Server: {settings.agent}"
 
-    # ------------------------------------------------------------------ incoming
-
     def invited(
         self,
         name: str,
@@ -359,8 +357,6 @@ class Calls:
             headers=(*headers, self._server),
         )
         self._transactions.step(leg.invite, I.SEND_3TO6, now, data)
-
-    # ------------------------------------------------------------------ outgoing
 
     def place(
         self,
@@ -519,9 +515,7 @@ class Calls:
         self._events.append(Answered(leg.name, response.body, fork.uri))
 
     def _retry(self, leg: Leg, fork: Fork, response: Message, now: float) -> bool:
-        """A second try, once: with credentials for their own realm (row 16), or with the longer session
-        they want.
-        """
+        """A second try, once: with credentials for their own realm (row 16), or with the longer session they want."""
         if leg.phase is not Phase.CALLING or fork.cancelled or fork.proven:
             return False
         status = response.status
@@ -596,8 +590,6 @@ class Calls:
         self._transactions.ask("CANCEL", fork.branch, dialog.flow, data, NOBODY, now)
         self._transactions.give_up(transaction, 64 * self._settings.t1_s, now)
 
-    # ------------------------------------------------------------------ ending
-
     def end(self, name: str, status: int, reason: str, now: float) -> None:
         leg = self.legs.get(name)
         if leg is None:
@@ -650,8 +642,6 @@ class Calls:
         self.dialogs.pop(leg.tag, None)
         leg.bye = leg.invite = leg.reinvite = leg.pending = leg.request = None
         leg.forks = []
-
-    # ------------------------------------------------------------------ clocks
 
     def due(self, leg: Leg, what: str, now: float) -> None:
         if what == "ok":
@@ -720,8 +710,6 @@ class Calls:
                 f"Session-Expires: {leg.terms.interval_s};refresher=uac",
             ),
         )
-
-    # ------------------------------------------------------------------ our requests inside a dialog
 
     def reoffer(self, name: str, sdp: bytes, now: float) -> None:
         leg = self.legs.get(name)
@@ -858,8 +846,6 @@ class Calls:
     def via(self, flow: Flow, branch: str) -> str:
         settings = self._settings
         return f"Via: SIP/2.0/{flow.transport.upper()} {_host(settings.host)}:{settings.port};branch={branch};rport"
-
-    # ------------------------------------------------------------------ their requests inside a dialog
 
     def find(self, request: Message) -> Leg | None:
         leg = self.dialogs.get(request.to_tag)

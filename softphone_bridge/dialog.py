@@ -1,6 +1,4 @@
-"""A dialog (RFC 3261 12): who talks to whom under which tags, in which order, and where the next request
-goes.
-"""
+"""A dialog (RFC 3261 12): who talks to whom under which tags, in which order, and where the next request goes."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from softphone_bridge.uri import parse_address, parse_uri, uri_param
 
 
 class Dialog:
-    """`local` and `remote` are whole From/To values with their tags; `flow` is where the far side was last
-    heard.
-    """
+    """`local` and `remote` are whole From/To values with their tags; `flow` is where the far side was last heard."""
 
     __slots__ = (
         "call_id",
@@ -99,9 +95,8 @@ class Dialog:
         """Where the next request goes: the first route or the target when it is an address we may reach,
         else back the flow.
 
-        A phone behind address translation gives a Contact that is not where it is heard from: then the
-        flow wins.
-        A stream is always used again.
+        A phone behind address translation gives a Contact that is not where it is heard from: then the flow
+        wins. A stream is always used again.
         """
         if self.flow.transport != "udp" and self.flow.key:
             return self.flow

@@ -1,9 +1,8 @@
 """Digest access authentication, both sides (RFC 3261 22, RFC 7616, RFC 8760): challenges without memory,
 answers checked.
 
-A nonce is its time and an HMAC over time, source and realm, so that the server keeps nothing until an
-answer was right;
-then it keeps the highest count (nc) seen, which must rise.
+A nonce is its time and an HMAC over time, source and realm, so that the server keeps nothing until an answer
+was right; then it keeps the highest count (nc) seen, which must rise.
 """
 
 from __future__ import annotations
@@ -118,9 +117,7 @@ class Guard:
         host: str,
         now: float,
     ) -> Verdict:
-        """Whether credentials prove the account whose HA1 pair is `known` (None: no such account, same
-        work).
-        """
+        """Whether credentials prove the account whose HA1 pair is `known` (None: no such account, same work)."""
         nonce = given.get("nonce", "")
         algorithm = given.get("algorithm", "MD5").upper()
         qop = given.get("qop", "").lower()

@@ -44,10 +44,9 @@ class Buckets:
 class Guessing:
     """Wrong passwords by user and address (row 14).
 
-    After `TRIES` failures in a row a pair's next ones are not even looked at, one more look every
-    `LOOK_S`; an address that fails on many
-    users is held likewise. A phone that is registered from the asking flow never comes here, and another
-    address is another pair.
+    After `TRIES` failures in a row a pair's next ones are not even looked at, one more look every `LOOK_S`;
+    an address that fails on many users is held likewise. A phone that is registered from the asking flow
+    never comes here, and another address is another pair.
     """
 
     TRIES = 10.0
@@ -86,8 +85,7 @@ class Valve:
     """Which share of new calls to refuse, from how late the server is; spread evenly, without chance.
 
     `FREE_S` of lag is free; from there the share grows in a straight line to all at `FULL_S`, so that at
-    twice the load
-    the server settles near half way and a refusal still leaves within 100 ms (P9).
+    twice the load the server settles near half way and a refusal still leaves within 100 ms (P9).
     """
 
     FREE_S = 0.030

@@ -157,8 +157,8 @@ class LocalError(Fault):
 
 
 class RemoteError(Fault):
-    """The far side's mistake. `status` is the answer it deserves, `message` what could be read of it
-    (None: silence).
+    """The far side's mistake. `status` is the answer it deserves, `message` what could be read of it (None:
+    silence).
     """
 
     def __init__(self, why: str, status: int = 400, message: Message | None = None) -> None:
@@ -184,8 +184,7 @@ class Message:
     """A request (`method`, `uri`) or a response (`status` > 0, `reason`).
 
     `fields` holds (key, name as spelled, value) in order; keys are lower case and never compact. A field
-    given several times is
-    several entries. `first` is the first value of each key.
+    given several times is several entries. `first` is the first value of each key.
     """
 
     __slots__ = (
@@ -366,9 +365,7 @@ def response_bytes(
     headers: Iterable[str] = (),
     body: bytes = b"",
 ) -> bytes:
-    """A response to `request`, which came from host:port; copies Via, From, To, Call-ID, CSeq (RFC 3261
-    8.2.6.2).
-    """
+    """A response to `request`, which came from host:port; copies Via, From, To, Call-ID, CSeq (RFC 3261 8.2.6.2)."""
     lines = [f"SIP/2.0 {status} {reason or REASONS.get(status, 'Unknown')}"]
     top = True
     first = request.first

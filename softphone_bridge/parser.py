@@ -1,5 +1,4 @@
-"""Bytes to a Message in one pass, with limits; then the checks of syntax that every element owes (RFC 3261
-7, 25).
+"""Bytes to a Message in one pass, with limits; then the checks of syntax that every element owes (RFC 3261 7, 25).
 
 `split` reads, `check` judges. Both raise RemoteError whose status is the answer deserved; nothing else
 leaves this file.

@@ -64,9 +64,7 @@ class Registrar:
         return any(b.flow[:3] == flow[:3] for b in self.of(account))
 
     def register(self, account: str, request: Message, flow: Flow, now: float) -> int:
-        """Apply a REGISTER; 200, or the status of a refusal. Raises RemoteError 400. All or nothing (10.3
-        step 7).
-        """
+        """Apply a REGISTER; 200, or the status of a refusal. Raises RemoteError 400. All or nothing (10.3 step 7)."""
         contacts = request.contacts()
         default = _seconds(request.first.get("expires"), self._max_s)
         call_id, cseq = request.call_id, request.cseq[0]

@@ -1,6 +1,4 @@
-"""What goes into the SIP stack and what comes out of it, apart from bytes: settings, flows, targets and
-signals.
-"""
+"""What goes into the SIP stack and what comes out of it, apart from bytes: settings, flows, targets and signals."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ class Flow(NamedTuple):
 
 
 class Target(NamedTuple):
-    """One place an INVITE is sent to: a SIP URI and, when known (a registered phone), the flow that
-    reaches it.
-    """
+    """One place an INVITE is sent to: a SIP URI and, when known (a registered phone), the flow that reaches it."""
 
     uri: str
     flow: Flow | None = None

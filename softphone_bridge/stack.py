@@ -1,8 +1,7 @@
 """The SIP stack as one value: bytes and commands go in, bytes and events come out; it never waits.
 
-The order of checks for a request outside a dialog: syntax, version, URI scheme, Require, method, hops,
-body; then load and
-the source's share; then who is asking; then what is asked. Refusals keep no state.
+The order of checks for a request outside a dialog: syntax, version, URI scheme, Require, method, hops, body;
+then load and the source's share; then who is asking; then what is asked. Refusals keep no state.
 """
 
 from __future__ import annotations
@@ -137,8 +136,6 @@ class Stack:
         self._names = {settings.host.lower(), settings.realm.lower(), *(d.lower() for d in settings.domains)}
         self.set_trunks(trunks)
 
-    # ------------------------------------------------------------------ the four verbs
-
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Take one whole message (a datagram, or one message framed from a stream)."""
         if len(data) <= 8 and not data.strip(b"\r\n\x00 \t"):
@@ -173,8 +170,6 @@ class Stack:
         self._events.clear()
         return events
 
-    # ------------------------------------------------------------------ the world
-
     def flow_closed(self, flow: Flow, now: float) -> None:
         """A stream is gone: its phones are unreachable, and what waits on it gets no answer."""
         self._registrar.flow_closed(flow)
@@ -185,9 +180,7 @@ class Stack:
         self._valve.set(lag_s)
 
     def set_trunks(self, trunks: Iterable[TrunkRules]) -> None:
-        """Who may call without a password from now on. Raises ValueError for what is no address or
-        network.
-        """
+        """Who may call without a password from now on. Raises ValueError for what is no address or network."""
         self._trunks = [
             (ipaddress.ip_network(network, strict=False), trunk.name)
             for trunk in trunks
@@ -222,8 +215,6 @@ class Stack:
             "timers": len(self._wheel),
             "sources": len(self._sources),
         }
-
-    # ------------------------------------------------------------------ commands
 
     def place(
         self,
@@ -268,9 +259,7 @@ class Stack:
         self._calls.reject(leg, status, headers, now)
 
     def end(self, leg: str, *, status: int = 480, reason: str = "", now: float) -> None:
-        """CANCEL an outgoing unanswered leg, BYE one that is up, answer an incoming unanswered one with
-        `status`.
-        """
+        """CANCEL an outgoing unanswered leg, BYE one that is up, answer an incoming unanswered one with `status`."""
         self._calls.end(leg, status, reason, now)
 
     def reoffer(self, leg: str, sdp: bytes, *, now: float) -> None:
@@ -319,8 +308,6 @@ class Stack:
         if enrolment is not None:
             enrolment.leave(now)
 
-    # ------------------------------------------------------------------ responses
-
     def _response(self, message: Message, now: float) -> None:
         check(message)
         via = message.via
@@ -341,8 +328,6 @@ class Stack:
         if "via" not in message.first or not self._may_ask(flow, now):
             return
         self._refuse(message, error.status, flow)
-
-    # ------------------------------------------------------------------ requests
 
     def _request(self, request: Message, flow: Flow, now: float) -> None:
         check(request)
@@ -487,8 +472,7 @@ class Stack:
         )
 
     def _could_be_phone(self, request: Message, flow: Flow) -> bool:
-        """Whether to ask for a password: the caller gives one, is registered from here, or claims our own
-        domain.
+        """Whether to ask for a password: the caller gives one, is registered from here, or claims our own domain.
 
         The same for known and unknown accounts; everybody else is a stranger.
         """
@@ -530,8 +514,6 @@ class Stack:
                 if key.startswith("x-") and len(out) < 40:
                     out.setdefault(key, printable(value)[:1000])
         return out
-
-    # ------------------------------------------------------------------ phones
 
     def _register(self, request: Message, key: tuple[str, ...], flow: Flow, now: float) -> None:
         self._count("register")
@@ -596,8 +578,6 @@ class Stack:
             headers.append(f"WWW-Authenticate: {second}")
         self._refuse(request, 401, flow, headers)
 
-    # ------------------------------------------------------------------ who may ask how often
-
     def _trunk(self, host: str) -> str | None:
         """The trunk that owns this address."""
         try:
@@ -637,8 +617,6 @@ class Stack:
             self._seen_until = now + 64 * self.settings.t1_s
         self._seen[0].add(once)
 
-    # ------------------------------------------------------------------ answers without memory
-
     def _no(self, request: Message, status: int, flow: Flow, counter: str, *headers: str) -> bool:
         self._count(f"refused_{counter}")
         self._refuse(request, status, flow, headers)
@@ -666,9 +644,7 @@ class Stack:
 
 
 def _same_place(a: str, b: str) -> bool:
-    """Whether a digest's uri names the request's place; parameters and port may differ (pyVoIP adds a
-    transport).
-    """
+    """Whether a digest's uri names the request's place; parameters and port may differ (pyVoIP adds a transport)."""
     if a == b:
         return True
     left, right = parse_uri(a), parse_uri(b)

@@ -1,8 +1,7 @@
 """One timer wheel for everything that waits: ten-millisecond slots, found through a heap of slot numbers.
 
 Setting and cancelling cost the same however many timers run. A timer that has fired or was cancelled holds
-nobody, so no
-cycle outlives its use.
+nobody, so no cycle outlives its use.
 """
 
 from __future__ import annotations
@@ -61,9 +60,7 @@ class Wheel:
         return None
 
     def turn(self, now: float) -> int:
-        """Fire every timer due at `now`; returns how many fired. Timers set meanwhile wait for the next
-        turn.
-        """
+        """Fire every timer due at `now`; returns how many fired. Timers set meanwhile wait for the next turn."""
         fired = 0
         until = int(now / SLOT_S + 1e-6)  # a deadline asked for is a deadline met, whatever the rounding
         while self._order and self._order[0] <= until:

@@ -169,8 +169,6 @@ def test_sql_never_asks_for_the_time_and_makes_no_ids() -> None:
     assert found == []
 
 
-# ---- licences ----------------------------------------------------------------------------------------------
-
 WELCOME = re.compile(
     r"MIT|BSD|ISC|Apache|PSF|Python Software Foundation|Mozilla|MPL|LGPL|Zlib|CC0|PostgreSQL|Unlicense|Public Domain",
     re.IGNORECASE,

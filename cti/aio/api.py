@@ -191,8 +191,6 @@ WHY: Mapping[str, str] = {
     "phone_not_registered": "Your phone is not registered; check that it is switched on.",
 }
 
-# ---- session ----
-
 
 @route("POST", f"{V1}/session", roles=None, returns=schemas.Session, problems=(401, 429))
 async def sign_in(ask: Ask, body: schemas.SignIn) -> web.Response:
@@ -229,9 +227,6 @@ async def sign_out(ask: Ask) -> web.Response:
     return response
 
 
-# ---- me ----
-
-
 @route("PUT", f"{V1}/me/presence", problems=(409,))
 async def set_presence(ask: Ask, body: schemas.SetPresence) -> schemas.Presence:
     """Set your presence; a pause needs one of the site's reasons."""
@@ -261,9 +256,6 @@ async def wrapup_codes(ask: Ask) -> list[schemas.CodeRow]:
         schemas.CodeRow(id=c.id, labels=dict(c.labels), solves=c.solves)
         for c in _cti(ask).site().site.wrapup_codes
     ]
-
-
-# ---- offers and interactions ----
 
 
 @route("POST", f"{V1}/offers/{{id}}/refuse", problems=(409,))
@@ -388,9 +380,6 @@ async def why(ask: Ask, id: UUID, lang: Lang = "fr") -> schemas.Why:
         sentences.append(explain.waiting_sentence(cti.desk.why_not(id), lang))
     explanations = [json.loads(json.dumps(row, default=str)) for row in told]
     return schemas.Why(sentences=sentences, explanations=explanations)
-
-
-# ---- cases ----
 
 
 def _cursor(view: CaseView) -> str:
@@ -525,9 +514,6 @@ async def _call(ask: Ask, contact: UUID, address: UUID, case: UUID | None) -> sc
     return schemas.Placed(interaction=placed)
 
 
-# ---- contacts ----
-
-
 @route("GET", f"{V1}/contacts")
 async def find_contacts(ask: Ask, text: SearchText = "", limit: Limit = 20) -> schemas.Contacts:
     """Contacts by name, company, or number in any form."""
@@ -605,9 +591,6 @@ async def call_contact(ask: Ask, id: UUID, body: schemas.CallAddress) -> schemas
     return await _call(ask, id, body.address, case=None)
 
 
-# ---- recordings, board, trees ----
-
-
 @route("GET", f"{V1}/recordings/{{id}}", content="audio/wav")
 async def get_recording(ask: Ask, id: UUID) -> web.StreamResponse:
     """A recording, whole or in ranges; whoever may read the case may hear it."""
@@ -657,9 +640,6 @@ async def get_tree(ask: Ask, id: ShortId) -> dict[str, Any]:
         raise Problem(404, "not-found", "There is no such tree.")
     inside = cti.live.inside() if cti.live.inside else {}
     return dict(cti.picture(tree, sum_versions(inside.get(id, {}))))
-
-
-# ---- administration ----
 
 
 async def _apply(ask: Ask, change: Callable[[Site], Site]) -> SiteVersion:
@@ -872,9 +852,6 @@ async def apply_site(ask: Ask, body: schemas.NewSite) -> schemas.Applied:
     return schemas.Applied(version=stored.version)
 
 
-# ---- the log and the live wire ----
-
-
 @route("GET", f"{V1}/events", returns=schemas.Log, problems=(403,))
 async def events(
     ask: Ask, after: Annotated[int, Field(ge=0, lt=2**63)] | None = None, limit: Limit = 100
@@ -908,9 +885,6 @@ async def events(
         ],
         next=found[-1].seq if len(found) == limit else None,
     )
-
-
-# ---- operators ----
 
 
 @route("GET", "/healthz", roles=None)

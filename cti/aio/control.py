@@ -266,8 +266,6 @@ class CallControl:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # ---- what the page asks ----
-
     def recording(self, interaction: UUID) -> bool:
         talk = self._talks.get(interaction)
         return talk is not None and talk.recording is not None
@@ -354,8 +352,6 @@ class CallControl:
             raise NotPossible("not_yours")
         return talk
 
-    # ---- what the desk publishes ----
-
     def _on_event(self, event: Event) -> None:
         interaction = event.interaction
         if interaction is None:
@@ -431,8 +427,6 @@ class CallControl:
         self._forget(talk)
         self.switch.hang_up(talk.advisor_leg)
         self.waiting.take_back(talk.customer_leg, interaction)
-
-    # ---- an offer: pop, ring, answer ----
 
     async def _pop_then_ring(self, talk: _Talk) -> None:
         assert talk.offer is not None
@@ -597,8 +591,6 @@ class CallControl:
             talk.advisor, "notice", notice("warning", "not_recorded", interaction=str(talk.interaction))
         )
 
-    # ---- legs ----
-
     def _advisor_said(self, talk: _Talk, heard: LegEvent) -> None:
         match heard:
             case LegAnswered():
@@ -707,8 +699,6 @@ class CallControl:
             return
         self._soon(self._quietly(HoldChanged, interaction=talk.interaction, held=held))
 
-    # ---- hold ----
-
     def _hold(self, talk: _Talk) -> None:
         talk.phase = Phase.HELD
         self._stop_timers(talk)
@@ -738,8 +728,6 @@ class CallControl:
     def _music(self, talk: _Talk) -> str:
         return self.sound(talk.queue.music if talk.queue else "music.wav", talk.language)
 
-    # ---- voice activity ----
-
     def _voice(self, talk: _Talk, side: str, heard: bool, silent_s: float) -> None:
         if talk.hearing is None or talk.phase is not Phase.TALKING:
             return
@@ -766,8 +754,6 @@ class CallControl:
         again_s = talk.hearing.look_again_s(now_s)
         loop = asyncio.get_running_loop()
         talk.timers.append(loop.call_later(again_s, self._look_at_hearing, talk))
-
-    # ---- click-to-call ----
 
     async def _call_advisor(self, talk: _Talk) -> None:
         try:
@@ -831,8 +817,6 @@ class CallControl:
             notice("warning", "call_failed", interaction=str(talk.interaction), reason=reason),
         )
         self._soon(self._quietly(CallFailed, interaction=talk.interaction, reason=reason))
-
-    # ---- the end ----
 
     def _drop(self, talk: _Talk) -> None:
         """End what this talk holds of legs, and forget it. A caller who still waits keeps the runner's leg."""
@@ -927,8 +911,6 @@ class CallControl:
             await self._quietly(OfferRefused, offer=talk.offer, reason="failed")
         else:
             await self._quietly(Interrupted, interaction=talk.interaction, reason="internal")
-
-    # ---- tasks ----
 
     async def _submit(self, kind: Callable[..., Submission], **values: Any) -> Outcome:
         return await self.desk.submit(kind(key=self.ids(), organisation=self.organisation, **values))

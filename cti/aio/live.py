@@ -285,8 +285,6 @@ class Live:
         self._shown_inside = ""
         self._lit: set[str] = set()
 
-    # ---- life ----
-
     async def __aenter__(self) -> Live:
         self._unsubscribe = self.desk.subscribe(self._heard)
         await self._replay_day()
@@ -347,8 +345,6 @@ class Live:
                 self.tally.apply(event)
                 at = event.seq
         self.seq = self._sent = last
-
-    # ---- from events to frames ----
 
     def _heard(self, event: Event) -> None:
         if self._early is not None:
@@ -532,8 +528,6 @@ class Live:
             pop_at=queue.pop if queue else "ring",
         )
 
-    # ---- what control and others say to pages ----
-
     def tell(self, advisor: str, kind: str, data: Mapping[str, Any]) -> None:
         """An ephemeral frame to every page of one advisor."""
         self._tell(kind, data, lambda page: page.caller.login == advisor)
@@ -596,8 +590,6 @@ class Live:
         for page in self.pages:
             if page.session == session:
                 page.close(WSCloseCode.POLICY_VIOLATION)
-
-    # ---- whole things ----
 
     def _presence(self, advisor: str) -> schemas.Presence | None:
         site = self.site()
@@ -681,8 +673,6 @@ class Live:
             queues=[schemas.QueueName(id=q.id, name=q.name) for q in site.queues],
             site=schemas.SiteRow(name=site.name, languages=list(site.languages), time_zone=site.time_zone),
         )
-
-    # ---- one page ----
 
     async def serve(
         self, request: web.Request, caller: Caller, session: WebSession, after: int | None

@@ -303,8 +303,6 @@ class _Call:
     def language(self) -> str:
         return self.walk.language if self.walk is not None else self.site.languages[0]
 
-    # ---- what comes in ---------------------------------------------------------------------------------------------
-
     def hear(self, event: LegEvent) -> None:
         if self.let_go:
             return
@@ -337,8 +335,6 @@ class _Call:
                 key=key, organisation=organisation, interaction=self.interaction, outcome="transferred"
             )
         return CustomerLeft(key=key, organisation=organisation, interaction=self.interaction)
-
-    # ---- the life of the call --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         try:
@@ -551,8 +547,6 @@ class _Call:
             self._quiet()
             await self._step(QueueTold("refused", refused))
 
-    # ---- doing what the walk asks for ------------------------------------------------------------------------------
-
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
@@ -763,8 +757,6 @@ class _Call:
                 keys=happened.keys,
             )
         )
-
-    # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _end(self, outcome: str, why: str = "") -> None:
         """We end the call, unless somebody else has it."""

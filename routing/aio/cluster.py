@@ -175,8 +175,6 @@ class Cluster:
     ) -> None:
         await self._leave()
 
-    # ---- start -------------------------------------------------------------------------------------------------------
-
     async def _enter(self) -> None:
         home = self.data_dir / "pg"
         try:
@@ -399,8 +397,6 @@ class Cluster:
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
         finally:
             await connection.close()
-
-    # ---- life and end ------------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
         """Start it again whenever it ends by itself; recovery is PostgreSQL's own."""

@@ -210,8 +210,6 @@ class Desk:
                 work.answer.set_result(Outcome(refused="stopping"))
         self._work, self._inbox = [], deque()
 
-    # ---- what edges call ---------------------------------------------------------------------------------------------
-
     @property
     def healthy(self) -> bool:
         """Elected, connected, and no commit has waited longer than a second."""
@@ -304,8 +302,6 @@ class Desk:
         """ready | busy | wrapup | pause | offline, as the distribution counts."""
         assert self._book is not None
         return self._book.distribution.advisor_state(advisor)
-
-    # ---- the task ----------------------------------------------------------------------------------------------------
 
     def _loop_time(self) -> float:
         return asyncio.get_running_loop().time()
@@ -477,8 +473,6 @@ class Desk:
         made = id_ms(key)
         return made is not None and made > self._elected_ms + KEY_MARGIN_MS
 
-    # ---- storing -----------------------------------------------------------------------------------------------------
-
     async def _store(self) -> None:
         batch = self._pending
         assert batch is not None
@@ -627,8 +621,6 @@ class Desk:
                 self._mine.add(event.interaction)
         if batch.events:
             self._seq = batch.events[-1].seq
-
-    # ---- reading -----------------------------------------------------------------------------------------------------
 
     async def _rows(self, table: type[Row], statement: str, *arguments: Any) -> list[Any]:
         assert self._connection is not None

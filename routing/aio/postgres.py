@@ -189,8 +189,6 @@ async def organisation_id(connection: Any, short: str, new_id: Callable[[], UUID
     return found
 
 
-# ---- the stores ------------------------------------------------------------------------------------------------------
-
 SITE_CHANNEL = "monofil_site"
 SITE_POLL_S = 2.0  # a NOTIFY may be lost: it is only a hint
 _SITE: TypeAdapter[Site] = TypeAdapter(Site)

@@ -219,8 +219,6 @@ def route(
     return make
 
 
-# ---- reading a request ----
-
 # What was expected, by pydantic's type of error; {names} are those of its context.
 EXPECTED: Mapping[str, Mapping[str, str]] = {
     "missing": {"en": "a value; this field must be given", "fr": "une valeur ; ce champ est obligatoire"},
@@ -381,9 +379,6 @@ def guard(r: Route, request: web.Request, caller: Caller | None, origins: frozen
         raise Problem(403, "not-allowed", f"This needs one of these roles: {', '.join(sorted(r.roles))}.")
 
 
-# ---- the application ----
-
-
 @dataclass(slots=True)
 class Figures:
     """What the server counts about itself, for /metrics."""
@@ -500,8 +495,6 @@ def _plain(error: web.HTTPException, request_id: str) -> web.StreamResponse:
     headers = {str(n): error.headers[n] for n in (hdrs.ALLOW,) if n in error.headers}
     return Problem(error.status, kind, error.reason, headers=headers).response(request_id)
 
-
-# ---- OpenAPI 3.1 ----
 
 _PROBLEM_SCHEMA: Mapping[str, Any] = {
     "type": "object",

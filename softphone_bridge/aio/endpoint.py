@@ -1,9 +1,7 @@
-"""The shell of the SIP stack: one UDP socket and one TCP listener on host:port, driven in six moves of
-fixed order.
+"""The shell of the SIP stack: one UDP socket and one TCP listener on host:port, driven in six moves of fixed order.
 
 Read, receive, hear the events (whose hearers give commands), send, arm the timer, return. A command given
-from elsewhere
-makes the last four.
+from elsewhere makes the last four.
 """
 
 from __future__ import annotations
@@ -36,12 +34,11 @@ PORT_TRIES = 20
 
 
 class Endpoint:
-    """Binds UDP and TCP, drives one Stack, and calls `hear` for each event; commands send before they
-    return.
+    """Binds UDP and TCP, drives one Stack, and calls `hear` for each event; commands send before they return.
 
-    `settings.port` 0 binds a free port (the same for UDP and TCP); `endpoint.port` says which. Commands
-    are those of Stack
-    without `now`. `hear` must not raise; when it does, the leg's event is lost and the trace is logged.
+    `settings.port` 0 binds a free port (the same for UDP and TCP); `endpoint.port` says which. Commands are
+    those of Stack without `now`. `hear` must not raise; when it does, the leg's event is lost and the trace
+    is logged.
     """
 
     def __init__(
@@ -79,8 +76,6 @@ class Endpoint:
         self._sweeper: asyncio.TimerHandle | None = None
         self._logged = 0.0
         self._closing = False
-
-    # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
         """Bind; raises OSError when the port is taken."""
@@ -155,8 +150,6 @@ class Endpoint:
     def stopping(self, value: bool) -> None:
         self.stack.stopping = value
 
-    # ------------------------------------------------------------------ reading
-
     def _datagram(self, data: bytes, host: str, port: int) -> None:
         self._receive(data, Flow("udp", host, port))
 
@@ -229,8 +222,6 @@ class Endpoint:
         except Exception:
             self._bug("tick")
         self._settle()
-
-    # ------------------------------------------------------------------ streams
 
     def _incoming(self) -> stream.Stream:
         self._keys += 1
@@ -314,8 +305,6 @@ class Endpoint:
         assert self._loop is not None
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
-    # ------------------------------------------------------------------ other carriers (WebSocket)
-
     def attach(self, transport: str, host: str, port: int, send: Callable[[bytes], None]) -> Flow:
         """Take on a carrier of whole messages; `received` brings what it hears, `detach` ends it."""
         self._keys += 1
@@ -330,8 +319,6 @@ class Endpoint:
     def detach(self, flow: Flow) -> None:
         if self._attached.pop(flow, None) is not None:
             self._gone(flow)
-
-    # ------------------------------------------------------------------ commands
 
     def set_trunks(self, trunks: Iterable[TrunkRules]) -> None:
         self._trunks = tuple(trunks)

@@ -580,9 +580,6 @@ class Phone:
             self._incoming.put_nowait(call)
 
 
-# ---------------------------------------------------------------------- the program
-
-
 def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="softphone_bridge.aio.phone", description="A headless SIP phone.")
     parser.add_argument("what", choices=("dial", "answer"))

@@ -111,9 +111,6 @@ def test_a_password_on_standard_input_must_not_be_short() -> None:
     assert "at least 12 characters" in failed(monofil("user", "passwd", "lea", "--stdin", typed="short\n"), 2)
 
 
-# ---- sentences ---------------------------------------------------------------------------------------------
-
-
 def test_a_taken_port_names_itself_and_its_setting() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

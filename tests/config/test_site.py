@@ -263,8 +263,6 @@ def test_the_example_is_a_whole_hotline() -> None:
     assert check_text(export(site)).site == site
 
 
-# ---- there and back ----------------------------------------------------------------------------------------
-
 IDS = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,12}", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40) | st.sampled_from(
     [

@@ -121,9 +121,6 @@ async def test_no_unsafe_route_works_without_token_or_from_another_origin(
         assert (await admin.ask("GET", "/session"))[0] == 200
 
 
-# ---- signing in ----
-
-
 async def test_signing_in_makes_a_new_session_whatever_cookie_came(database: str, tmp_path: Path) -> None:
     async with house(database, tmp_path) as at:
         browser = await at.browser()
@@ -219,9 +216,6 @@ async def test_a_phone_password_is_shown_once_and_kept_as_digests(database: str,
         assert secret is not None
         assert told["password"] not in f"{secret}"
         assert (await admin.ask("POST", "/advisors/a4/phone-password"))[0] == 409
-
-
-# ---- the advisor's day ----
 
 
 async def test_a_call_from_offer_to_the_case_by_http(database: str, tmp_path: Path) -> None:
@@ -345,9 +339,6 @@ async def test_cases_are_opened_noted_listed_by_pages_and_called_from(database: 
         await at.switch.until(lambda: at.switch.placed)
 
 
-# ---- recordings ----
-
-
 async def test_a_recording_is_played_in_ranges_and_only_from_its_folder(
     database: str, tmp_path: Path
 ) -> None:
@@ -384,9 +375,6 @@ async def test_a_recording_is_played_in_ranges_and_only_from_its_folder(
             assert await answer.read() == bytes(range(100))
         for bad in ids[1:]:
             assert (await me.ask("GET", f"/recordings/{bad}"))[0] == 404
-
-
-# ---- administration ----
 
 
 async def test_an_admin_edits_queues_and_advisors_with_mistakes_told_by_field(
@@ -438,9 +426,6 @@ async def test_a_site_file_is_applied_only_on_the_version_it_was_made_from(
         assert (await admin.ask("POST", "/site", new))[1] == {"version": base + 1}
         status, told = await admin.ask("POST", "/site", new | {"yaml": text + " 3"})
         assert (status, told["type"]) == (409, "/problems/changed-meanwhile")
-
-
-# ---- strangers and hostile text ----
 
 
 async def test_two_organisations_see_nothing_of_each_other(database: str, tmp_path: Path) -> None:
@@ -533,9 +518,6 @@ async def test_hostile_text_comes_back_as_the_same_text_in_json(
         assert (await me.ask("GET", f"/contacts?text={text[:50]}"))[0] == 200
 
 
-# ---- operators, and the page itself ----
-
-
 async def test_health_readiness_and_metrics(database: str, tmp_path: Path) -> None:
     async with house(database, tmp_path) as at:
         anybody = await at.browser()
@@ -620,9 +602,6 @@ async def test_a_database_that_is_away_is_503_and_sessions_are_believed_for_a_wh
         assert (status, told["type"]) == (503, "/problems/unavailable")
         monkeypatch.setattr("cti.aio.sessions.BRIDGE_S", -1.0)
         assert (await me.ask("GET", "/session"))[0] == 503
-
-
-# ---- anything at all ----
 
 
 async def test_schemathesis_finds_no_failure_and_no_answer_that_is_not_described(

@@ -353,9 +353,6 @@ def test_every_sound_that_is_asked_for_by_name_is_shipped() -> None:
             assert (sounds / language / name).is_file(), (language, name)
 
 
-# ---- click-to-call ----
-
-
 async def known(at: Seat) -> tuple[Any, Any]:
     """A contact and its case, from a call that is over."""
     call = await at.line.call("+33611223344", queue=None)

@@ -69,8 +69,6 @@ class FakeSwitch:
                 except TimeoutError:
                     pass
 
-    # ---- what the house calls ----
-
     def on_call(self, accept: Callable[[CallOffered], Hear]) -> None:
         self._accept = accept
 
@@ -194,8 +192,6 @@ class FakeSwitch:
         if leg in self.legs:
             self._did("hang_up", leg)
             self.end(leg, Cause.LOCAL, status)
-
-    # ---- the far sides, played by a test ----
 
     def caller(self, call: str, hear: Hear, *, up: bool = True) -> str:
         """An incoming leg that somebody hears already."""

@@ -321,8 +321,6 @@ def test_checksums_know_right_from_wrong() -> None:
     assert not s10("473124820")
 
 
-# ---- chance ----------------------------------------------------------------------------------------------------
-
 ANY_INPUT: st.SearchStrategy[Input] = st.one_of(
     st.sampled_from("0123456789*#A").map(Key),
     st.just(SayEnded()),

@@ -65,8 +65,6 @@ class Phone(asyncio.DatagramProtocol):
         if self.transport is not None:
             self.transport.close()
 
-    # speaking
-
     def send(self, data: bytes) -> None:
         assert self.transport is not None
         self.transport.sendto(data, self.to)
@@ -109,8 +107,6 @@ class Phone(asyncio.DatagramProtocol):
             self._speaking.cancel()
             await asyncio.gather(self._speaking, return_exceptions=True)
             self._speaking = None
-
-    # hearing
 
     async def until(self, true: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
         """Wait for something about what is heard."""
