@@ -432,7 +432,7 @@ class MediaLink:
 
 
 def what_is_left(recording: str, path: str) -> MediaRecorded:
-    """What a dead worker has written, or a dead server's; the header is mended, should it have died between the sound and the header."""
+    """What a dead worker, or a dead server, has written. The header is mended: death may come between sound and header."""
     frames = 0
     try:
         with Path(path).open("r+b") as file:
