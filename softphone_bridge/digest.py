@@ -1,7 +1,7 @@
 """Digest access authentication, both sides (RFC 3261 22, RFC 7616, RFC 8760): challenges without memory,
 answers checked.
 
-A nonce is its time and an HMAC over time, source and realm, so that the server keeps nothing until an answer
+A nonce is its time, a count and an HMAC over these, source and realm, so that the server keeps nothing until an answer
 was right; then it keeps the highest count (nc) seen, which must rise.
 """
 
@@ -80,7 +80,7 @@ def response(
 class Guard:
     """The server's side: makes challenges for one realm and judges answers."""
 
-    __slots__ = ("_counts", "_dummy", "_floor", "_life_s", "_realm", "_secret")
+    __slots__ = ("_counts", "_dummy", "_floor", "_life_s", "_made_so_far", "_realm", "_secret")
 
     def __init__(self, realm: str, secret: bytes, life_s: float) -> None:
         self._realm = realm
@@ -88,11 +88,13 @@ class Guard:
         self._life_s = life_s
         self._counts: dict[str, int] = {}
         self._floor = 0  # nonces made before this (ms) are stale
+        self._made_so_far = 0
         mark = hmac.new(secret, b"nobody", "sha256").hexdigest()
         self._dummy = ha1(mark[:16], realm, mark[16:])
 
     def nonce(self, host: str, now: float) -> str:
-        made = f"{int(now * 1000):012x}"
+        self._made_so_far += 1  # phones behind one address may ask within a millisecond: no two share a nonce
+        made = f"{int(now * 1000):012x}{self._made_so_far & 0xFFFF:04x}"
         return made + self._seal(made, host)
 
     def _seal(self, made: str, host: str) -> str:
@@ -158,10 +160,10 @@ class Guard:
 
     def _made(self, nonce: str, host: str) -> int | None:
         """When we made this nonce for this host, in ms; None when we did not."""
-        made, seal = nonce[:12], nonce[12:]
+        made, seal = nonce[:16], nonce[16:]
         if not hmac.compare_digest(self._seal(made, host).encode(), seal.encode("utf-8", "surrogateescape")):
             return None
-        return int(made, 16)
+        return int(made[:12], 16)
 
     def _shed(self, now: float) -> None:
         oldest = int((now - self._life_s) * 1000)

@@ -108,6 +108,14 @@ def test_a_replayed_answer_is_stale_and_a_rising_count_is_not() -> None:
     assert judge(held, answer(held, nc=2, nonce=given["nonce"])) is Verdict.STALE
 
 
+def test_two_phones_behind_one_address_prove_themselves_within_one_millisecond() -> None:
+    held = guard()
+    first, second = answer(held, now=100.0), answer(held, now=100.0)
+    assert first["nonce"] != second["nonce"]
+    assert judge(held, first) is Verdict.RIGHT
+    assert judge(held, second) is Verdict.RIGHT
+
+
 def test_a_nonce_is_stale_elsewhere_later_and_when_forged() -> None:
     held = guard()
     assert judge(held, answer(held), host="10.0.0.8") is Verdict.STALE
