@@ -24,13 +24,14 @@ class _Count:
 class Guessing:
     """Times are monotonic seconds, given by the caller."""
 
-    def __init__(self) -> None:
+    def __init__(self, free: int = FREE_FAILURES) -> None:
+        self._free = free
         self._counts: dict[tuple[str, ...], _Count] = {}
 
     def wait_s(self, login: str, address: str, now_s: float) -> float:
         """Seconds until this login may be tried from this address again; 0 when it may be now."""
         return max(
-            self._left((login, address), FREE_FAILURES, now_s),
+            self._left((login, address), self._free, now_s),
             self._left((address,), FREE_FAILURES_ADDRESS, now_s),
         )
 

@@ -56,8 +56,8 @@ class Guessing:
 
     __slots__ = ("_addresses", "_pairs", "failures")
 
-    def __init__(self) -> None:
-        self._pairs = Buckets(1.0 / self.LOOK_S, self.TRIES)
+    def __init__(self, tries: float = TRIES) -> None:
+        self._pairs = Buckets(1.0 / self.LOOK_S, tries)
         self._addresses = Buckets(1.0 / self.ADDRESS_LOOK_S, self.ADDRESS_TRIES)
         self.failures: dict[str, int] = {}
 

@@ -63,6 +63,7 @@ class StackSettings:
     nonce_life_s: float = 300.0
     source_rate: float = 50.0  # requests a second from one address that is no trunk
     source_burst: float = 200.0
+    guess_tries: int = 10  # wrong passwords for one account from one address before more go unheard
     domains: tuple[str, ...] = ()  # other names by which phones call us
 
 

@@ -123,7 +123,7 @@ class Stack:
             max_expires_s=settings.max_expires_s,
         )
         self._guard = Guard(settings.realm, settings.secret, settings.nonce_life_s)
-        self._guessing = Guessing()
+        self._guessing = Guessing(settings.guess_tries)
         self._sources = Buckets(settings.source_rate, settings.source_burst)
         self._refusals = Buckets(5.0, 20.0)  # 503s a source gets once its share is used up; then silence
         self._valve = Valve()

@@ -67,6 +67,7 @@ HOLD_REMINDER_S = 180.0  # T1
 NOTICE_CAP_S = 10.0  # a recording notice longer than this is cut: two people wait for it
 AGAIN_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # between words that found the desk full
 LINGER_S = 5.0  # for an apology to be heard
+REFLEX_S = 0.5  # a phone that says no sooner than anybody can see it ring does so by itself
 FINAL_EVENTS = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 LOST = frozenset({Cause.NO_MEDIA, Cause.NO_ACK, Cause.EXPIRED, Cause.FAILED})
 
@@ -184,6 +185,7 @@ class _Talk:
     language: str = "fr"
     number: str = ""
     made_s: float = 0.0  # monotonic
+    rung_s: float = 0.0  # monotonic; when the INVITE left for the advisor's phone
     deadline: float = 0.0  # unix
     recording: str | None = None
     notices: dict[int, asyncio.Event] = field(default_factory=dict)  # play → done
@@ -221,11 +223,12 @@ class CallControl:
         data_dir: Path,
         pop_wait_s: float = POP_WAIT_S,
         hold_reminder_s: float = HOLD_REMINDER_S,
+        reflex_s: float = REFLEX_S,
     ) -> None:
         self.desk, self.switch, self.pages, self.waiting = desk, switch, pages, waiting
         self.timeline, self.site, self.clock, self.ids = timeline, site, clock, ids
         self.organisation, self.sound, self.data_dir = organisation, sound, data_dir
-        self.pop_wait_s, self.hold_reminder_s = pop_wait_s, hold_reminder_s
+        self.pop_wait_s, self.hold_reminder_s, self.reflex_s = pop_wait_s, hold_reminder_s, reflex_s
         self.pops_shown = self.pops_missed = 0
         self._talks: dict[UUID, _Talk] = {}
         self._known: dict[UUID, _Known] = {}
@@ -457,7 +460,7 @@ class CallControl:
         if talk.phase is not Phase.POPPING:
             return
         crash_point("control.popped")
-        talk.phase = Phase.RINGING
+        talk.phase, talk.rung_s = Phase.RINGING, time.monotonic()
         try:
             await self.switch.place(
                 Outgoing(
@@ -643,7 +646,10 @@ class CallControl:
                 return
             self._drop(talk)
             if self.switch.alive(talk.customer_leg):
-                self._soon(self._quietly(OfferRefused, offer=talk.offer, reason=refusal(ended)))
+                reason = refusal(ended)
+                if reason == "refused" and time.monotonic() - talk.rung_s < self.reflex_s:
+                    reason = "busy"
+                self._soon(self._quietly(OfferRefused, offer=talk.offer, reason=reason))
         elif phase in CALLING:
             self._drop(talk)
             reason = f"advisor_{failure(ended)}" if phase is Phase.CALLING_ADVISOR else "cancelled"
@@ -968,10 +974,14 @@ def notice(level: str, code: str, **args: Any) -> dict[str, Any]:
 
 
 def refusal(ended: LegEnded) -> str:
-    """Why an advisor's phone did not take an offer, in the desk's words."""
-    if ended.status in {486, 600}:
+    """Why an advisor's phone did not take an offer, in the desk's words.
+
+    Only 603 is a person's no. Phones that are not to be disturbed say 480 or 486, and would say it for ever: a miss
+    counts, and after some of them the advisor is paused (Q16).
+    """
+    if ended.status in {480, 486, 600}:
         return "busy"
-    if ended.status in {480, 603, 403, 487} or ended.cause is Cause.HANGUP:
+    if ended.status == 603:
         return "refused"
     return "not_registered" if ended.status in {404, 410} else "failed"
 

@@ -15,8 +15,9 @@ from uuid import UUID
 import argon2
 import structlog
 from aiohttp import web
+from prometheus_client import Counter
 
-from cti.guessing import Guessing
+from cti.guessing import FREE_FAILURES, Guessing
 from routing.aio.crash import crash_point
 from routing.aio.web import Caller, Problem
 from routing.models import Clock
@@ -24,6 +25,8 @@ from routing.site import Advisor, Site
 from routing.store import People, Unavailable, WebSession
 
 log = structlog.get_logger(__name__)
+
+FAILURES = Counter("monofil_sign_in_failures_total", "Sign-ins with a wrong login or password")
 
 COOKIE = "monofil_session"
 VERIFIERS = 2  # argon2 takes a core and 64 MB for a while; more at once would be heard in calls
@@ -86,13 +89,14 @@ class SignIns:
         trusted: Sequence[Network] = (),
         hasher: argon2.PasswordHasher | None = None,
         slowed: Callable[[str, str, int], None] | None = None,
+        free_failures: int = FREE_FAILURES,
     ) -> None:
         self.people, self.organisation, self.site, self.clock = people, organisation, site, clock
         self.life = timedelta(hours=hours)
         self.https, self.trusted = https, tuple(trusted)
         self.hasher = hasher or argon2.PasswordHasher()
         self.slowed = slowed
-        self.guessing = Guessing()
+        self.guessing = Guessing(free_failures)
         self.failures = 0
         self._turns = asyncio.Semaphore(VERIFIERS)
         self._waiting = 0
@@ -116,6 +120,7 @@ class SignIns:
         right = await self._verify(stored, password)
         if not right or advisor is None:
             self.failures += 1
+            FAILURES.inc()
             failures = self.guessing.failed(login, address, time.monotonic())
             log.warning("a sign-in failed", pii_login=login, pii_address=address)
             if failures and self.slowed is not None:

@@ -120,20 +120,34 @@ async def test_a_caller_who_leaves_before_the_ring_makes_no_phone_ring(database:
     [
         (486, Cause.REJECTED, "missed"),
         (603, Cause.REJECTED, "refused"),
-        (480, Cause.REJECTED, "refused"),
-        (500, Cause.REJECTED, None),
+        (480, Cause.REJECTED, "missed"),
+        (408, Cause.NO_ANSWER, "missed"),
+        (500, Cause.REJECTED, "missed"),
     ],
 )
 async def test_a_phone_that_says_no_gives_the_offer_back(
-    database: str, tmp_path: Path, status: int, cause: Cause, how: str | None
+    database: str, tmp_path: Path, status: int, cause: Cause, how: str
 ) -> None:
     async with seat(database, tmp_path) as at:
+        at.control.reflex_s = 0.0
         call = await at.waiting.call()
         at.switch.end(await at.rings(call), cause, status)
         await at.control.settled()
         [ended] = [e for e in at.line.heard if e.type is T.OFFER_ENDED][:1]
-        assert ended.data["how"] in ({how} if how else {"missed", "refused"})
+        assert ended.data["how"] == how
         assert call in at.waiting.legs  # the caller hears music still
+
+
+async def test_a_phone_that_refuses_by_itself_is_a_miss_so_that_it_cannot_ring_for_ever(
+    database: str, tmp_path: Path
+) -> None:
+    async with seat(database, tmp_path) as at:
+        at.control.reflex_s = 60.0
+        call = await at.waiting.call()
+        at.switch.end(await at.rings(call), Cause.REJECTED, 603)
+        await at.control.settled()
+        [ended] = [e for e in at.line.heard if e.type is T.OFFER_ENDED][:1]
+        assert ended.data["how"] == "missed"
 
 
 async def test_a_phone_that_is_not_registered_gives_the_offer_back_and_says_why(
