@@ -1,7 +1,7 @@
 """What every test may ask for: a database of its own, and proof that it leaves nothing behind.
 
 One PostgreSQL runs for the whole session; `database` is the address of a fresh database copied from a
-migrated template; `seed` is a number that is printed with a failure and fixed by MONOFIL_SEED.
+migrated template; `seed` is a number that is printed with a failure and fixed by SEED.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class _Server:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[_Server]:
-    """The session's PostgreSQL (or the server named by MONOFIL_TEST_PG_BIN's binaries)."""
-    if named := os.environ.get("MONOFIL_TEST_PG_BIN"):
+    """The session's PostgreSQL (or the server named by TEST_PG_BIN's binaries)."""
+    if named := os.environ.get("TEST_PG_BIN"):
         os.environ["MONOFIL_PG_BIN"] = named
     server = _Server()
     yield server
@@ -78,9 +78,9 @@ async def database(cluster: _Server) -> AsyncIterator[str]:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """A number to seed chance with; shown when the test fails, set by MONOFIL_SEED to play it again."""
-    value = int(os.environ.get("MONOFIL_SEED") or random.randrange(2**32))
-    request.node.add_report_section("call", "seed", f"MONOFIL_SEED={value}")
+    """A number to seed chance with; shown when the test fails, set by SEED to play it again."""
+    value = int(os.environ.get("SEED") or random.randrange(2**32))
+    request.node.add_report_section("call", "seed", f"SEED={value}")
     return value
 
 
