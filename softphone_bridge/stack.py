@@ -10,6 +10,7 @@ import hmac
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from softphone_bridge.attestation import INDICATORS
 from softphone_bridge.call import ALLOW, Calls, Leg
 from softphone_bridge.digest import Guard, Verdict, parse_credentials
 from softphone_bridge.enrolment import Enrolment
@@ -74,7 +75,7 @@ __all__ = [
 ]
 
 CARRIED = ("diversion", "history-info", "user-agent", "subject", "privacy", "identity", "date")
-CARRIED_FROM_TRUNK = ("p-asserted-identity", "remote-party-id", "p-charge-info")
+CARRIED_FROM_TRUNK = ("p-asserted-identity", "remote-party-id", "p-charge-info", "from", *INDICATORS)
 SUPPORTED = frozenset(("timer",))
 RETRY_AFTER_S = 2
 MD5_ONLY = (
@@ -496,12 +497,12 @@ class Stack:
                 return address.uri[4:].partition(";")[0], address.display or request.from_.display
             uri = parse_uri(address.uri)
             if uri is not None and uri.user:
-                return unescape(uri.user), address.display or request.from_.display
+                return _subscriber(uri.user), address.display or request.from_.display
         from_ = request.from_
         if from_.uri[:4].lower() == "tel:":
             return from_.uri[4:].partition(";")[0], from_.display
         uri = parse_uri(from_.uri)
-        return (unescape(uri.user) if uri is not None else ""), from_.display
+        return (_subscriber(uri.user) if uri is not None else ""), from_.display
 
     def _carried(self, request: Message, *, trusted: bool) -> dict[str, str]:
         """The headers that the record keeps; assertions only from a trusted trunk (row 20)."""
@@ -641,6 +642,11 @@ class Stack:
 
     def _count(self, what: str) -> None:
         self.counters[what] = self.counters.get(what, 0) + 1
+
+
+def _subscriber(user: str) -> str:
+    """The number in a user part, without the parameters of a telephone-subscriber (RFC 3261 19.1.6): `;verstat=…`."""
+    return unescape(user.partition(";")[0])
 
 
 def _same_place(a: str, b: str) -> bool:

@@ -68,6 +68,7 @@ from routing.models import (
 )
 from routing.site import Queue, Site
 from softphone_bridge.aio.switch import CallRefused, Destination, Hear, Outgoing, Switch
+from softphone_bridge.attestation import attested
 from softphone_bridge.events import (
     CallOffered,
     Cause,
@@ -404,6 +405,7 @@ class _Call:
                 name=offered.caller_name,
                 dialled=offered.dialled,
                 trunk=source.name if source.kind == "trunk" else None,
+                attestation=attested(offered.headers) if source.kind == "trunk" else None,
             )
         )
         crash_point("tree.opened")

@@ -158,12 +158,15 @@ class Stage:
             self.sip, self.sound, host="127.0.0.1", monotonic=asyncio.get_running_loop().time
         )
 
-    def invite(self, name: str, *, dialled: str = "3631", caller: str = "+33612345678") -> str:
-        """An INVITE from the trunk; returns its leg."""
+    def invite(
+        self, name: str, *, dialled: str = "3631", caller: str = "+33612345678", **headers: str
+    ) -> str:
+        """An INVITE from the trunk (`headers`: "_" for "-"); returns its leg."""
         leg = f"{name}.1"
         self.sip.legs.add(leg)
         source = Source("trunk", "loopback", "127.0.0.1:5070;udp")
-        self.switch.on_sip(Invited(leg, source, dialled, caller, "Jeanne", f"{name}@test", SDP))
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        self.switch.on_sip(Invited(leg, source, dialled, caller, "Jeanne", f"{name}@test", SDP, named))
         return leg
 
     def hang_up(self, leg: str, cause: Cause = Cause.HANGUP) -> None:

@@ -196,6 +196,12 @@ async def test_the_place_in_line_is_told_and_never_a_worse_one(world: World) -> 
     await world.until_heard(leg, "music", 4)
 
 
+async def test_the_carriers_word_on_the_number_reaches_the_desk(world: World) -> None:
+    world.stage.invite("a", attestation_info="B")
+    await world.until_told(InteractionOpened)
+    assert world.desk.of(InteractionOpened)[0].attestation == "B"
+
+
 async def test_a_key_leaves_the_queue_and_the_tree_goes_on(world: World) -> None:
     leg = world.stage.invite("a")
     await world.in_queue(leg)

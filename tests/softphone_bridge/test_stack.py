@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from softphone_bridge.attestation import attested
 from softphone_bridge.events import Cause
 from softphone_bridge.signals import (
     Acked,
@@ -382,6 +383,17 @@ SMUGGLED = [
     "P-asserted-Identity",
     "",
 ]
+
+
+def test_what_the_carrier_knows_of_the_number_is_kept_and_the_number_stays_a_number() -> None:
+    world = World()
+    b = world.node(B, trunks=(TrunkRules("carrier", ("10.0.0.9",)),))
+    asserted = "<sip:+33612345678;verstat=TN-Validation-Passed@carrier.example;user=phone>"
+    world.inject(B, invite(extra=f"P-Asserted-Identity: {asserted}\r\nAttestation-Info: A\r\n"), CARRIER)
+    world.run(0.1)
+    offered = b.last_invited()
+    assert offered.caller == "+33612345678"
+    assert attested(offered.headers) == "A"
 
 
 @pytest.mark.parametrize("name", [*SMUGGLED[:4], "P-Asserted-Identity  ", "P-Asserted-Identity\r\n "])
