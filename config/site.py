@@ -292,6 +292,7 @@ class OrganisationEntry(_Entry):
     pop_url: Annotated[str, BeforeValidator(_pop_url)] | None = None
     reopen_within: Annotated[float, BeforeValidator(_hours), Field(ge=0)] = 96.0
     recording_notice: Text = "recording"
+    record_outgoing: Bool = False
 
 
 class HoursEntry(_Entry):
@@ -756,6 +757,7 @@ def _assemble(
         pop_url=organisation.pop_url,
         reopen_within_h=organisation.reopen_within,
         recording_notice=organisation.recording_notice,
+        record_outgoing=organisation.record_outgoing,
     )
 
 
@@ -828,6 +830,7 @@ def export(site: Site) -> str:
         "languages": list(site.languages),
         "reopen_within": f"{_number(site.reopen_within_h)}h",
         "recording_notice": site.recording_notice,
+        "record_outgoing": site.record_outgoing,
     }
     if site.pop_url is not None:
         organisation["pop_url"] = site.pop_url

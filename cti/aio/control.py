@@ -526,7 +526,11 @@ class CallControl:
         crash_point("control.taken")
         talk.phase = Phase.TALKING
         self.switch.stop(talk.customer_leg)
-        if talk.queue is None or talk.queue.record:
+        await self._let_talk(talk, recorded=talk.queue is None or talk.queue.record)
+
+    async def _let_talk(self, talk: _Talk, *, recorded: bool) -> None:
+        """Both are there: the notice and the recording where one is made, then they hear each other."""
+        if recorded:
             await self._give_notice(talk)
             crash_point("control.noticed")
             if talk.phase in UP:
@@ -805,9 +809,12 @@ class CallControl:
             self.switch.hang_up(talk.customer_leg)
 
     async def _connected(self, talk: _Talk) -> None:
-        """The customer is on the line: they hear each other at once, the desk a moment later."""
+        """The customer is on the line: they talk at once (a notice comes first), the desk hears a moment later."""
         talk.phase = Phase.TALKING
-        self._join(talk)
+        if self.site().record_outgoing:
+            self._go(talk, self._let_talk(talk, recorded=True))
+        else:
+            self._join(talk)
         crash_point("control.connected")
         outcome = await self._submit(Connected, interaction=talk.interaction)
         if outcome.refused and talk.phase is not Phase.OVER:

@@ -406,6 +406,7 @@ def sites(draw: st.DrawFn) -> Site:
         pop_url=draw(st.sampled_from([None, "https://crm.example.org/?phone={e164}"])),
         reopen_within_h=draw(st.floats(0, 10_000)),
         recording_notice=draw(TEXTS),
+        record_outgoing=draw(st.booleans()),
     )
 
 

@@ -431,6 +431,30 @@ async def test_a_customer_who_does_not_answer_is_told_with_the_reason(
         assert at.pages.told[-1][2]["args"]["reason"] == reason
 
 
+async def test_an_outgoing_call_is_announced_and_recorded_when_the_site_says_so(
+    database: str, tmp_path: Path
+) -> None:
+    rules = replace(quick(), record_outgoing=True)
+    async with seat(database, tmp_path, rules=rules) as at:
+        contact, case = await known(at)
+        call = await at.control.call_out("a1", "+33611223344", case=case, contact=contact)
+        await at.switch.until(lambda: at.switch.placed)
+        mine = at.switch.placed[0].leg
+        at.switch.pick_up(mine)
+        await at.switch.until(lambda: len(at.switch.placed) == 2)
+        theirs = at.switch.placed[1].leg
+        at.switch.pick_up(theirs)
+        await at.switch.until(lambda: at.switch.legs[mine].joined == theirs)
+        done = [c for c in at.switch.commands if c[0] in {"play", "record", "join"}]
+        assert done[1:] == [
+            ("play", theirs, "fr/recording"),
+            ("play", mine, "fr/recording"),
+            ("record", theirs, mine),
+            ("join", theirs, mine),
+        ]
+        assert at.control.recording(call)
+
+
 async def test_the_dial_plan_decides_and_its_refusal_is_told(database: str, tmp_path: Path) -> None:
     async with seat(database, tmp_path) as at:
         at.switch.numbers = set()
