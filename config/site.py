@@ -293,6 +293,7 @@ class OrganisationEntry(_Entry):
     reopen_within: Annotated[float, BeforeValidator(_hours), Field(ge=0)] = 96.0
     recording_notice: Text = "recording"
     record_outgoing: Bool = False
+    vip_priority: Annotated[int, Field(ge=0, le=1000)] = 10
 
 
 class HoursEntry(_Entry):
@@ -758,6 +759,7 @@ def _assemble(
         reopen_within_h=organisation.reopen_within,
         recording_notice=organisation.recording_notice,
         record_outgoing=organisation.record_outgoing,
+        vip_priority=organisation.vip_priority,
     )
 
 
@@ -831,6 +833,7 @@ def export(site: Site) -> str:
         "reopen_within": f"{_number(site.reopen_within_h)}h",
         "recording_notice": site.recording_notice,
         "record_outgoing": site.record_outgoing,
+        "vip_priority": site.vip_priority,
     }
     if site.pop_url is not None:
         organisation["pop_url"] = site.pop_url

@@ -155,6 +155,7 @@ class Loaded:
     whole: set[UUID] = field(default_factory=set)
     owners: dict[tuple[str, str], dict[UUID, UUID]] = field(default_factory=dict)
     done: dict[UUID, Done] = field(default_factory=dict)
+    vips: dict[UUID, bool] = field(default_factory=dict)  # contact → marked VIP
     last_seq: int = 0
     last_case: int = 0
 
@@ -179,6 +180,7 @@ class Book:
         self._owners: dict[tuple[str, str], dict[UUID, UUID]] = {}
         self._calls: set[str] = set()
         self._whole: set[UUID] = set()  # contacts loaded with all that is theirs
+        self._vips: dict[UUID, bool] = {}  # contact → marked VIP
         self._cases_of: dict[UUID, set[UUID]] = {}  # contact → cases that are or were its own
         self._merged_into: dict[UUID, set[UUID]] = {}  # contact → those that are or were linked to it
         self._done: OrderedDict[UUID, Done] = OrderedDict()
@@ -278,6 +280,7 @@ class Book:
             for address in wants.addresses:
                 self._owners.setdefault(address, {})
         self._whole |= loaded.whole
+        self._vips = loaded.vips | self._vips
         for found in loaded.rows:
             if isinstance(found, InteractionRow) and found.call is not None:
                 self._calls.add(found.call)
@@ -320,6 +323,7 @@ class Book:
         old, self.rows = self.rows, Rows()
         self._owners, self._whole, self._calls = {}, set(), set()
         self._cases_of, self._merged_into = {}, {}
+        self._vips = {contact: vip for contact, vip in self._vips.items() if vip}
         for live in old.all(InteractionRow):
             if live.ended_at is not None:
                 continue
@@ -631,6 +635,15 @@ class Book:
         row = self.rows.find(ContactRow, contact)
         return None if row is None or row.provisional else str(root(contact, self.rows))
 
+    def _priority(self, told: Enqueued, contact: UUID) -> int | None:
+        """What the tree says, else the queue's (None); above that by the site's measure for a VIP (Q1)."""
+        members = self._members(root(contact, self.rows))
+        if not self.site.vip_priority or not any(self._vips.get(member) for member in members):
+            return told.priority
+        queue = next((queue for queue in self.site.queues if queue.id == told.queue), None)
+        base = told.priority if told.priority is not None else queue.priority if queue is not None else 0
+        return base + self.site.vip_priority
+
     def _apart(self, decisions: list[steps.Decision], id_: UUID) -> list[steps.Decision]:
         """Tells the ends of the interaction's own offers; returns the other decisions, to be told after its event."""
         own = str(id_)
@@ -805,13 +818,14 @@ class Book:
         since = row.since.timestamp() if row.since is not None else self._unix
         needs = [[skill, level] for skill, level in told.needs]
         case = self.rows.get(CaseRow, row.case_id)
+        priority = self._priority(told, row.contact)
         decisions = self._step(
             steps.Enqueue(
                 str(row.id),
                 told.queue,
                 row.channel,
                 since,
-                told.priority,
+                priority,
                 tuple(Need(((skill, level),)) for skill, level in told.needs),
                 contact=self._person(row.contact),
                 related=case.advisor,
@@ -824,7 +838,7 @@ class Book:
                 raise Refused(_word(decision.why))
         own = str(row.id)
         if not any(isinstance(it, steps.ClosingReached) and it.interaction == own for it in decisions):
-            self._tell_enqueued(row, told.queue, told.priority, since, needs, told.language)
+            self._tell_enqueued(row, told.queue, priority, since, needs, told.language)
         self._decided(decisions)
 
     def _customer_left(self, told: CustomerLeft) -> None:
@@ -1113,6 +1127,8 @@ class Book:
                 language=told.language,
                 vip=told.vip,
             )
+            if told.vip is not None:
+                self._vips[told.contact] = told.vip
         elif not fresh and not added:
             raise Refused("unchanged")
 

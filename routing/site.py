@@ -147,4 +147,7 @@ class Site:
     pop_url: str | None = None  # URL template: https://crm/?phone={e164}&call={call}&case={case}
     reopen_within_h: float = 96.0  # F8
     recording_notice: str = "recording"  # the sound announced before a recording starts
+    vip_priority: int = (
+        10  # points above the queue's or the tree's priority while the contact is marked VIP (Q1)
+    )
     record_outgoing: bool = False  # calls that advisors place; a queue's `record` speaks for its own (T6)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -646,9 +646,18 @@ class Desk:
         cases = await self._rows(CaseRow, "cases_by_id", list({row.case_id for row in interactions}))
         contacts = {row.contact for row in interactions} | {row.contact for row in cases}
         loaded.rows += cases
-        loaded.rows += await self._rows(ContactRow, "contact_families", list(contacts))
+        await self._families(loaded, contacts)
         offers = [row.offer for row in interactions if row.offer is not None]
         loaded.rows += await self._rows(OfferRow, "offers_by_id", offers)
+
+    async def _families(self, loaded: Loaded, contacts: Iterable[UUID]) -> list[ContactRow]:
+        """All who are one with the given contacts, and who of them is marked VIP."""
+        assert self._connection is not None
+        found = await self._connection.fetch(self._sql["contact_families"], self.organisation, list(contacts))
+        loaded.vips |= {record["id"]: record["vip"] for record in found}
+        families = [cast(ContactRow, row_of(ContactRow, record)) for record in found]
+        loaded.rows += families
+        return families
 
     async def _load(self, wants: Wants) -> Loaded:
         assert self._connection is not None
@@ -686,8 +695,7 @@ class Desk:
                 owners[record["contact"]] = record["address"]
                 contacts.add(record["contact"])
         if contacts:
-            families = await self._rows(ContactRow, "contact_families", list(contacts))
-            loaded.rows += families
+            families = await self._families(loaded, contacts)
             loaded.whole |= {row.id for row in families}
             members = [row.id for row in families]
             loaded.rows += await self._rows(CaseRow, "cases_of_contacts", members)

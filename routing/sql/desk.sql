@@ -252,7 +252,8 @@ WITH RECURSIVE up AS (
     UNION
     SELECT c.* FROM contact c JOIN family f ON c.organisation_id = $1 AND c.merged_into = f.id
 )
-SELECT * FROM family
+SELECT f.*, coalesce(d.vip, false) AS vip
+FROM family f LEFT JOIN contact_data d ON d.organisation_id = $1 AND d.contact = f.id
 
 -- Every case that is not over, and the last three that are.
 -- name: cases_of_contacts

@@ -407,6 +407,7 @@ def sites(draw: st.DrawFn) -> Site:
         reopen_within_h=draw(st.floats(0, 10_000)),
         recording_notice=draw(TEXTS),
         record_outgoing=draw(st.booleans()),
+        vip_priority=draw(st.integers(0, 1000)),
     )
 
 

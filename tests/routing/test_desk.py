@@ -37,3 +37,24 @@ async def test_a_call_goes_from_first_ring_to_a_solved_case(database: str) -> No
         ]
         assert line.types()[-1] == "case.changed"
         assert [event.seq for event in line.heard] == list(range(1, len(line.heard) + 1))
+
+
+async def test_a_contact_marked_vip_is_served_before_those_who_came_earlier(database: str) -> None:
+    async with asyncio.timeout(20), hotline(database) as line:
+        known = await line.call("+33611111111", queue=None)
+        row = line.desk.interaction(known)
+        assert row is not None
+        await line.ok(m.ContactChanged, contact=row.contact, by="a1", vip=True)
+        await line.ok(m.CustomerLeft, interaction=known)
+    async with (
+        asyncio.timeout(20),
+        hotline(database, clock=line.clock) as line,
+    ):  # who is VIP comes from the database
+        first, vip = await line.call("+33622222222"), await line.call("+33611111111")
+        places = [line.desk.place(call) for call in (first, vip)]
+        told = [event.data["priority"] for event in line.heard if event.type is m.T.ENQUEUED]
+        await line.ok(m.ContactChanged, contact=row.contact, by="a1", vip=False)
+        assert (await line.ok(m.CustomerLeft, interaction=vip)).refused is None
+        again = await line.call("+33611111111")
+        assert (places, told) == ([2, 1], [None, 10])
+        assert line.desk.place(again) == 2, "no VIP any more"
