@@ -284,8 +284,9 @@ class Endpoint:
     async def _open(self, flow: Flow) -> None:
         loop = asyncio.get_running_loop()
         try:
+            from_here = None if self._bind in ("0.0.0.0", "::") else (self._bind, 0)
             _, connection = await asyncio.wait_for(
-                loop.create_connection(self._incoming, flow.host, flow.port), 5.0
+                loop.create_connection(self._incoming, flow.host, flow.port, local_addr=from_here), 5.0
             )
         except (OSError, TimeoutError):
             self._connecting.pop(flow, None)

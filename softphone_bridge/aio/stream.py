@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, cast
 
 from softphone_bridge.framing import Framer
 from softphone_bridge.signals import Flow
@@ -44,14 +44,13 @@ class Stream(asyncio.Protocol):
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         assert self._keeper is not None
         peer = transport.get_extra_info("peername")
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         if peer:
             self.flow = Flow("tcp", peer[0], peer[1], self._key)
         if not peer or not self._keeper.opened(self):
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         keeper = self._keeper
