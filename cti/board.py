@@ -99,6 +99,7 @@ class _Wait:
 class _Cell:
     day: Figures = Figures()
     intervals: dict[int, Figures] = field(default_factory=dict)
+    counted: dict[str, list[UUID]] = field(default_factory=dict)  # by the name of the figure
 
 
 class Tally:
@@ -124,6 +125,11 @@ class Tally:
     def figures(self, queue: str, channel: str) -> Figures:
         cell = self._cells.get((queue, channel))
         return cell.day if cell else Figures()
+
+    def counted(self, queue: str, channel: str, figure: str) -> list[UUID]:
+        """The interactions behind a figure of the day (answered, abandoned, short_abandoned), oldest first."""
+        cell = self._cells.get((queue, channel))
+        return list(cell.counted.get(figure, ())) if cell else []
 
     def channels(self, queue: str) -> set[str]:
         return {channel for q, channel in self._cells if q == queue}
@@ -194,13 +200,16 @@ class Tally:
             wait.answered, wait.waiting = True, False
             in_time = int(waited_s <= seconds)
             self._count(wait, event.at, Figures(answered=1, answered_in_time=in_time, wait_s=waited_s))
+            self._list(wait, "answered", interaction)
             return True
         if kind is T.ABANDONED and not wait.answered:
             if waited_s <= SHORT_ABANDON_S:
                 self._count(wait, event.at, Figures(short_abandoned=1))
+                self._list(wait, "short_abandoned", interaction)
             else:
                 early = int(waited_s <= seconds)
                 self._count(wait, event.at, Figures(abandoned=1, abandoned_in_time=early))
+                self._list(wait, "abandoned", interaction)
             return True
         if kind is T.LEFT_QUEUE:
             del self._waits[interaction]
@@ -218,6 +227,9 @@ class Tally:
         n = int((at - self.start) / self.length * INTERVALS)
         if 0 <= n < INTERVALS:
             cell.intervals[n] = cell.intervals.get(n, Figures()) + more
+
+    def _list(self, wait: _Wait, figure: str, interaction: UUID) -> None:
+        self._cells[(wait.queue, wait.channel)].counted.setdefault(figure, []).append(interaction)
 
 
 ADVISOR_STATES = ("ready", "ringing", "talking", "wrapup", "pause", "offline")

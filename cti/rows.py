@@ -85,11 +85,16 @@ def last_interaction(view: InteractionView) -> s.LastInteraction:
     )
 
 
-def step(row: Step) -> s.Step:
+Titles = Mapping[tuple[str, int, str], str]
+"""The title of a node of a tree in a version."""
+
+
+def step(row: Step, titles: Titles) -> s.Step:
     return s.Step(
         tree=row.tree,
         version=row.version,
         node=row.node,
+        title=titles.get((row.tree, row.version, row.node)),
         exit=row.exit,
         keys=row.keys,
         seconds=row.seconds,
@@ -102,7 +107,12 @@ def address(view: AddressView) -> s.Address:
 
 def contact_row(view: ContactView) -> s.ContactRow:
     return s.ContactRow(
-        id=view.id, name=view.name, company=view.company or None, vip=view.vip, language=view.language
+        id=view.id,
+        name=view.name,
+        company=view.company or None,
+        vip=view.vip,
+        language=view.language,
+        addresses=[address(a) for a in view.addresses],
     )
 
 
@@ -111,7 +121,6 @@ def contact(
 ) -> s.Contact:
     return s.Contact(
         **contact_row(view).model_dump(),
-        addresses=[address(a) for a in view.addresses],
         cases=[case_row(c) for c in cases],
         last_interactions=[last_interaction(i) for i in interactions],
         merged_from=[
@@ -256,7 +265,7 @@ def call_facts(view: InteractionView, recordings: Mapping[UUID, int]) -> dict[st
     }
 
 
-def tree_item(interaction: UUID, path: Iterable[Step], seq: int) -> s.Item | None:
+def tree_item(interaction: UUID, path: Iterable[Step], seq: int, titles: Titles) -> s.Item | None:
     """The way through the tree, as one item at the time it was left."""
     steps = list(path)
     if not steps:
@@ -271,7 +280,7 @@ def tree_item(interaction: UUID, path: Iterable[Step], seq: int) -> s.Item | Non
         data={
             "tree": last.tree,
             "version": last.version,
-            "path": [step(row).model_dump() for row in steps],
+            "path": [step(row, titles).model_dump() for row in steps],
         },
         seq=seq,
     )

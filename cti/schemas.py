@@ -113,6 +113,7 @@ class Step(Wire):
     tree: str
     version: int
     node: str
+    title: str | None  # of the node, as that version named it
     exit: str
     keys: str
     seconds: float
@@ -175,6 +176,19 @@ class Offer(Wire):
     pop_at: str  # when the page opens it (C1): ring, answer, end, button, never
 
 
+class Whole(Interaction):
+    """An interaction with what its advisor was told; `pop` is null once it is over."""
+
+    pop: Pop | None
+
+
+class Interactions(Wire):
+    """Those that a figure counts; `total` is the figure, `items` a page of them."""
+
+    items: list[Interaction]
+    total: int
+
+
 class Item(Wire):
     at: datetime
     kind: Literal["call", "note", "tree", "offer", "state", "recording", "event"]
@@ -213,10 +227,10 @@ class ContactRow(Wire):
     company: str | None
     vip: bool
     language: str | None
+    addresses: list[Address]
 
 
 class Contact(ContactRow):
-    addresses: list[Address]
     cases: list[CaseRow]
     last_interactions: list[LastInteraction]
     merged_from: list[Merge]
@@ -281,11 +295,18 @@ class SiteRow(Wire):
     time_zone: str
 
 
+class Colleague(Wire):
+    login: str
+    first_name: str
+
+
 class Snapshot(Wire):
     me: Me
     presence: Presence | None
     offers: list[Offer]
     interactions: list[Interaction]
+    pops: list[Pop]  # of `interactions`: a new page knows as much as the one that saw the offer
+    colleagues: list[Colleague]
     board: Board
     version: str
     wrapup_codes: list[CodeRow]

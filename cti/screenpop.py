@@ -30,8 +30,8 @@ def fill_url(template: str | None, values: Mapping[str, str | None]) -> str | No
     return _PLACE.sub(lambda m: quote(values.get(m[1]) or "", safe=""), template)
 
 
-def pop(found: PopRows, site: Site, now: datetime) -> schemas.Pop:
-    """All of features 1.4 from the rows of one interaction."""
+def pop(found: PopRows, site: Site, now: datetime, titles: rows.Titles) -> schemas.Pop:
+    """All of features 1.4 from the rows of one interaction; `titles` are those of the nodes it passed."""
     view = found.interaction
     queue = next((q for q in site.queues if q.id == view.queue), None)
     e164 = view.address_value if view.address_value.startswith("+") else None
@@ -62,7 +62,7 @@ def pop(found: PopRows, site: Site, now: datetime) -> schemas.Pop:
         queue=schemas.QueueName(id=queue.id, name=queue.name) if queue else None,
         priority=view.priority or 0,
         waited_s=max(0.0, (waited_until - waited_from).total_seconds()) if waited_from else 0.0,
-        path=[rows.step(s) for s in found.path],
+        path=[rows.step(s, titles) for s in found.path],
         language=view.language,
         facts=dict(found.facts),
         open_cases=[rows.case_row(c) for c in found.open_cases],

@@ -165,27 +165,36 @@ def _lasting(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
-def _reasons(excluded: Mapping[str, int], words: Mapping[str, str]) -> str:
+def _reasons(excluded: Mapping[str, int], words: Mapping[str, str], names: Mapping[str, str]) -> str:
     told = []
     for reason, n in excluded.items():
         prefix = next((p for p in ("skill ", "held for ") if reason.startswith(p)), None)
         if prefix is not None:
-            told.append(words[prefix].format(n=n, what=reason.removeprefix(prefix)))
+            what = reason.removeprefix(prefix)
+            told.append(words[prefix].format(n=n, what=names.get(what, what)))
         else:
             told.append(words[reason].format(n=n) if reason in words else f"{n} {reason}")
     return ", ".join(told)
 
 
-def sentences(why: Explanation, language: str = "fr") -> list[str]:
-    """The explanation as an advisor, a supervisor or a customer who complains can read it: `fr` or `en`."""
+def sentences(why: Explanation, language: str = "fr", names: Mapping[str, str] | None = None) -> list[str]:
+    """The explanation as an advisor, a supervisor or a customer who complains can read it: `fr` or `en`.
+
+    `names` are what people call advisors, queues, channels and interactions; what has none keeps its id.
+    """
     words = _WORDS.get(language, _WORDS["en"])
+    known = names or {}
+
+    def name(id: str) -> str:
+        return known.get(id, id)
+
     wait = why.at - why.since
     lines = [
         words["chosen"].format(
-            interaction=why.interaction,
-            channel=why.channel,
-            queue=why.queue,
-            advisor=why.advisor,
+            interaction=name(why.interaction),
+            channel=name(why.channel),
+            queue=name(why.queue),
+            advisor=name(why.advisor),
             wait=_lasting(wait),
         ),
         words["score"].format(
@@ -194,33 +203,37 @@ def sentences(why: Explanation, language: str = "fr") -> list[str]:
             ageing=f"{why.ageing_per_minute:g}",
             minutes=f"{wait / 60:.2f}",
         ),
-        words[why.rule].format(advisor=why.advisor, n=why.available),
+        words[why.rule].format(advisor=name(why.advisor), n=why.available),
     ]
     if len(why.candidates) > 1:
         for place, c in enumerate(why.candidates, 1):
             skill = "" if c.skill is None else words["with_skill"].format(skill=c.skill)
             idle = _lasting(why.at - c.idle_since)
             lines.append(
-                words["candidate"].format(place=place, advisor=c.advisor, work=c.work, idle=idle, skill=skill)
+                words["candidate"].format(
+                    place=place, advisor=name(c.advisor), work=c.work, idle=idle, skill=skill
+                )
             )
     if why.lines > 1:
-        lines.append(words["rivals"].format(advisor=why.advisor, lines=why.lines))
+        lines.append(words["rivals"].format(advisor=name(why.advisor), lines=why.lines))
         for place, r in enumerate(why.rivals, 1):
             lines.append(
                 words["rival"].format(
                     place=place,
-                    interaction=r.interaction,
+                    interaction=name(r.interaction),
                     score=f"{r.score:.2f}",
                     wait=_lasting(why.at - r.since),
                 )
             )
-    reasons = _reasons(why.excluded, words)
+    reasons = _reasons(why.excluded, words, known)
     lines.append(words["excluded"].format(reasons=reasons) if reasons else words["nobody"])
     return lines
 
 
-def waiting_sentence(reasons: Mapping[str, int], language: str = "fr") -> str:
+def waiting_sentence(
+    reasons: Mapping[str, int], language: str = "fr", names: Mapping[str, str] | None = None
+) -> str:
     """What `Distribution.why_not` says of one that waits, as a sentence."""
     words = _WORDS.get(language, _WORDS["en"])
-    told = _reasons(reasons, words)
+    told = _reasons(reasons, words, names or {})
     return words["waiting"].format(reasons=told) if told else words["alone"]

@@ -314,6 +314,10 @@ class Timeline(Protocol):
 
     async def interaction(self, interaction: UUID) -> InteractionView | None: ...
 
+    async def interactions(self, ids: Sequence[UUID]) -> Sequence[InteractionView]:
+        """Those that there are, in the order asked for."""
+        ...
+
     async def why(self, interaction: UUID) -> Sequence[Mapping[str, Any]]:
         """Each offer of an interaction in order: {offer, advisor, at, how, reason, epoch, why: Explanation as JSON}."""
         ...

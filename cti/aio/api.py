@@ -88,6 +88,9 @@ LEVEL = prometheus_client.Gauge(
 ADVISORS = prometheus_client.Gauge("monofil_advisors", "Advisors by state", ["state"])
 REQUESTS = prometheus_client.Gauge("monofil_http_requests", "HTTP answers since start", ["method", "status"])
 
+Figure = Literal[
+    "waiting", "answered", "abandoned", "short_abandoned", "served"
+]  # served: answered or abandoned
 SearchText = Annotated[str, StringConstraints(max_length=200)]
 Lang = Literal["fr", "en"]
 
@@ -280,10 +283,32 @@ def _own_offer(ask: Ask, id: UUID) -> None:
         raise Problem(404, "not-found", "There is no such offer to you; it may be over.")
 
 
+@route("GET", f"{V1}/interactions")
+async def list_interactions(
+    ask: Ask,
+    queue: ShortId,
+    figure: Figure,
+    channel: ShortId = "voice",
+    limit: Limit = 50,
+    skip: Annotated[int, Field(ge=0, lt=2**31)] = 0,
+) -> schemas.Interactions:
+    """Those that a figure of the board counts: who waits, longest first; who was served today, newest first."""
+    cti = _cti(ask)
+    ids = cti.live.counted(queue, channel, figure)
+    views = await cti.stores.timeline.interactions(ids[skip : skip + limit])
+    return schemas.Interactions(
+        items=[rows.interaction(view, recording=cti.control.recording(view.id)) for view in views],
+        total=len(ids),
+    )
+
+
 @route("GET", f"{V1}/interactions/{{id}}")
-async def get_interaction(ask: Ask, id: UUID) -> schemas.Interaction:
-    """One interaction."""
-    return await _cti(ask).shown(id)
+async def get_interaction(ask: Ask, id: UUID) -> schemas.Whole:
+    """One interaction; while it lasts, with what its advisor is told."""
+    cti = _cti(ask)
+    shown = await cti.shown(id)
+    pop = await cti.live.pop(id) if shown.ended_at is None else None
+    return schemas.Whole(**shown.model_dump(), pop=pop)
 
 
 @route("POST", f"{V1}/interactions/{{id}}/hold", problems=(409,))
@@ -372,14 +397,35 @@ async def why(ask: Ask, id: UUID, lang: Lang = "fr") -> schemas.Why:
     cti = _cti(ask)
     view = await cti.interaction(id)
     told = [dict(row) for row in await cti.stores.timeline.why(id)]
-    sentences: list[str] = []
-    for row in told:
-        if row.get("why"):
-            sentences += explain.sentences(explain.from_json(row["why"]), lang)
+    known = [explain.from_json(row["why"]) for row in told if row.get("why")]
+    names = await _names(cti, view, known, lang)
+    sentences = [sentence for one in known for sentence in explain.sentences(one, lang, names)]
     if view.state == State.WAITING and cti.desk.healthy:
-        sentences.append(explain.waiting_sentence(cti.desk.why_not(id), lang))
+        sentences.append(explain.waiting_sentence(cti.desk.why_not(id), lang, names))
     explanations = [json.loads(json.dumps(row, default=str)) for row in told]
     return schemas.Why(sentences=sentences, explanations=explanations)
+
+
+THIS = {"fr": ("Cet appel", "Ce message"), "en": ("This call", "This message")}
+CHANNELS = {"fr": {"voice": "appel", "mail": "e-mail"}, "en": {"voice": "call", "mail": "email"}}
+CASE = {"fr": "dossier {}", "en": "case {}"}
+
+
+async def _names(
+    cti: Console, view: InteractionView, known: Sequence[explain.Explanation], lang: Lang
+) -> dict[str, str]:
+    """What people call what an explanation names by id."""
+    site = cti.site().site
+    rivals = {UUID(rival.interaction) for one in known for rival in one.rivals} - {view.id}
+    others = await cti.stores.timeline.interactions(sorted(rivals))
+    call, message = THIS[lang]
+    return {
+        **{a.id: a.first_name for a in site.advisors},
+        **{q.id: q.name for q in site.queues},
+        **CHANNELS[lang],
+        **{str(one.id): CASE[lang].format(one.case_number) for one in others},
+        str(view.id): call if view.channel == "voice" else message,
+    }
 
 
 def _cursor(view: CaseView) -> str:
@@ -444,7 +490,8 @@ async def get_case(ask: Ask, id: UUID) -> schemas.Case:
         if item is not None:
             items.append(item)
     for interaction_id, path in (await timeline.paths(id)).items():
-        item = rows.tree_item(interaction_id, path, left.get(interaction_id, 0))
+        titles = await cti.live.titles.of(path)
+        item = rows.tree_item(interaction_id, path, left.get(interaction_id, 0), titles)
         if item is not None:
             items.append(item)
     items.sort(key=lambda i: i.seq)

@@ -27,6 +27,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cti import rows, schemas, screenpop
+from cti.aio.titles import TreeTitles
 from cti.board import ADVISOR_STATES, Tally
 from cti.board import Live as Waits
 from cti.board import rows as board_rows
@@ -36,7 +37,7 @@ from routing.distribution import Board as EngineBoard
 from routing.models import Clock, Event, Presence, State, T
 from routing.projection import AdvisorRow, InteractionRow
 from routing.site import Advisor, Site
-from routing.store import Stores, WebSession
+from routing.store import PopRows, Stores, WebSession
 
 log = structlog.get_logger(__name__)
 
@@ -266,6 +267,7 @@ class Live:
         self.inside = inside
         self.recording, self.version, self.board_every_s = recording, version, board_every_s
         self.recheck_every_s = recheck_every_s
+        self.titles = TreeTitles(stores.trees)
         self.seats = Seats()
         self.tally = Tally(site().queues, *self._day())
         self.seq = 0  # the last event taken
@@ -433,10 +435,9 @@ class Live:
             view = await timeline.interaction(interaction)
         if view is not None and (kind in INTERACTION_EVENTS or kind in {T.OFFERED, T.OFFER_ENDED}):
             shown = rows.interaction(view, recording=self.recording(view.id))
-            if mine:
-                beside.append(
-                    ("interaction.changed", shown, mine, frozenset(), None, f"interactions/{interaction}")
-                )
+            beside.append(
+                ("interaction.changed", shown, mine, SUPERVISORS, None, f"interactions/{interaction}")
+            )
         if kind is T.OFFERED and (offer := await self.offer(event)) is not None:
             to = frozenset({event.advisor} if event.advisor else ())
             main = ("offer.made", offer, to, frozenset(), None, f"offers/{offer.id}")
@@ -524,9 +525,17 @@ class Live:
             interaction=rows.interaction(found.interaction),
             deadline=datetime.fromtimestamp(float(made.data["deadline"]), made.at.tzinfo),
             made_at=made.at,
-            pop=screenpop.pop(found, site, self.clock.now()),
+            pop=await self._told(found),
             pop_at=queue.pop if queue else "ring",
         )
+
+    async def _told(self, found: PopRows) -> schemas.Pop:
+        return screenpop.pop(found, self.site(), self.clock.now(), await self.titles.of(found.path))
+
+    async def pop(self, interaction: UUID) -> schemas.Pop | None:
+        """What the advisor of an interaction was told, as it stands now."""
+        found = await self.stores.timeline.pop(interaction)
+        return await self._told(found) if found is not None else None
 
     def tell(self, advisor: str, kind: str, data: Mapping[str, Any]) -> None:
         """An ephemeral frame to every page of one advisor."""
@@ -577,6 +586,20 @@ class Live:
     def _serving(self) -> list[Advisor]:
         """Who takes calls: those who only supervise or administrate are in no figure."""
         return [a for a in self.site().advisors if "advisor" in a.roles or a.phone]
+
+    def counted(self, queue: str, channel: str, figure: str) -> list[UUID]:
+        """The interactions behind a figure of the board, most pressing or newest first."""
+        if figure == "waiting":
+            waiting = [
+                row
+                for row in self.desk.interactions()
+                if (row.queue, row.channel) == (queue, channel)
+                and row.state in {State.WAITING, State.OFFERED}
+            ]
+            return [row.id for row in sorted(waiting, key=lambda row: (row.since or row.opened_at, row.id))]
+        of_the_day = ("answered", "abandoned") if figure == "served" else (figure,)
+        ids = [id for name in of_the_day for id in self.tally.counted(queue, channel, name)]
+        return sorted(ids, reverse=True)  # UUIDv7: by the time they were opened
 
     def states(self) -> dict[str, int]:
         """How many advisors are in each of the board's states."""
@@ -651,7 +674,7 @@ class Live:
     async def snapshot(self, caller: Caller) -> schemas.Snapshot:
         site = self.site()
         seat = self.seats.get(caller.login, self.clock.now())
-        interactions, offers = [], []
+        interactions, offers, pops = [], [], []
         for interaction in list(seat.lines):
             view = await self.stores.timeline.interaction(interaction)
             if view is not None:
@@ -659,11 +682,15 @@ class Live:
             made = self._offers.get(interaction)
             if made is not None and made.advisor == caller.login and (offer := await self.offer(made)):
                 offers.append(offer)
+            elif (pop := await self.pop(interaction)) is not None:
+                pops.append(pop)
         return schemas.Snapshot(
             me=self.me(caller),
             presence=self._presence(caller.login),
             offers=offers,
             interactions=interactions,
+            pops=pops,
+            colleagues=[schemas.Colleague(login=a.id, first_name=a.first_name) for a in site.advisors],
             board=self.board(caller),
             version=self.version,
             wrapup_codes=[

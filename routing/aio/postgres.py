@@ -506,6 +506,9 @@ class CaseTimeline(_Store):
         row = await self._one("interaction", interaction)
         return _interaction_view(row) if row else None
 
+    async def interactions(self, ids: Sequence[UUID]) -> Sequence[InteractionView]:
+        return [_interaction_view(row) for row in await self._all("interactions", list(ids))] if ids else []
+
     async def why(self, interaction: UUID) -> Sequence[Mapping[str, Any]]:
         return [
             {

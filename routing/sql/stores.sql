@@ -101,6 +101,10 @@ SELECT * FROM interaction_told
 WHERE organisation_id = $1 AND contact IN (SELECT family_of($1, $2::uuid[])) AND id IS DISTINCT FROM $3
 ORDER BY opened_at DESC, id DESC LIMIT $4
 
+-- name: interactions
+SELECT t.* FROM unnest($2::uuid[]) WITH ORDINALITY AS wanted (id, place)
+JOIN interaction_told t ON t.organisation_id = $1 AND t.id = wanted.id ORDER BY wanted.place
+
 -- name: interaction
 SELECT * FROM interaction_told WHERE organisation_id = $1 AND id = $2
 

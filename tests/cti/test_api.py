@@ -27,6 +27,7 @@ TABLE = """
     GET    /wrapup-codes                   -                                         200 200 200 401
     POST   /offers/ID/refuse               {}                                        404 404 404 401
     POST   /offers/ID/accept               {}                                        404 404 404 401
+    GET    /interactions                   -                                         422 422 422 401
     GET    /interactions/ID                -                                         404 404 404 401
     POST   /interactions/ID/hold           {}                                        404 404 404 401
     POST   /interactions/ID/resume         {}                                        404 404 404 401

@@ -108,6 +108,24 @@ def test_leaving_by_key_or_overflow_is_no_abandon_and_the_next_queue_clocks_anew
     assert (general.answered, general.answered_in_time, general.asa_s) == (1, 1, 15.0)
 
 
+def test_each_figure_knows_whom_it_counts_and_a_new_day_nobody() -> None:
+    story = Story()
+    for who, waited, kind in (
+        (1, 30, T.ACCEPTED),
+        (2, 9, T.ABANDONED),
+        (3, 2, T.ABANDONED),
+        (4, 5, T.ACCEPTED),
+    ):
+        story.waits(0, who)
+        story.tell(waited, kind, who)
+    counted = {name: story.tally.counted("billing", "voice", name) for name in ("answered", "abandoned")}
+    assert counted == {"answered": [UUID(int=1), UUID(int=4)], "abandoned": [UUID(int=2)]}
+    assert story.tally.counted("billing", "voice", "short_abandoned") == [UUID(int=3)]
+    assert story.tally.counted("general", "voice", "answered") == []
+    story.tally.new_day(START + timedelta(days=1), timedelta(days=1))
+    assert story.tally.counted("billing", "voice", "answered") == []
+
+
 def test_a_caller_whose_advisor_was_lost_is_one_answer_and_waits_again() -> None:
     story = Story()
     story.waits(0, 1)
@@ -117,6 +135,7 @@ def test_a_caller_whose_advisor_was_lost_is_one_answer_and_waits_again() -> None
     assert story.tally.live(now) == {("billing", "voice"): Live(1, 70.0)}
     story.tell(80, T.ACCEPTED, 1)
     assert story.tally.figures("billing", "voice").answered == 1
+    assert story.tally.counted("billing", "voice", "answered") == [UUID(int=1)]
     story.tell(90, T.ENDED, 1)
     assert story.tally.live(now) == {}
 

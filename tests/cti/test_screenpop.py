@@ -115,7 +115,8 @@ def test_the_pop_holds_every_field_of_its_definition() -> None:
         queues=(Queue("billing", "Facturation"),),
         pop_url="https://crm/?phone={e164}&case={case}&call={call}",
     )
-    shown = pop(found, site, AT + timedelta(seconds=120)).model_dump(mode="json")
+    titles = {("accueil", 12, "menu"): "Menu principal"}
+    shown = pop(found, site, AT + timedelta(seconds=120), titles).model_dump(mode="json")
     assert (shown["interaction"], shown["call"]) == (str(UUID(int=1)), "c1")
     assert shown["case"] == {
         "id": str(UUID(int=2)),
@@ -139,7 +140,15 @@ def test_the_pop_holds_every_field_of_its_definition() -> None:
         100.0,
     )
     assert shown["path"] == [
-        {"tree": "accueil", "version": 12, "node": "menu", "exit": "2", "keys": "2", "seconds": 3.5}
+        {
+            "tree": "accueil",
+            "version": 12,
+            "node": "menu",
+            "title": "Menu principal",
+            "exit": "2",
+            "keys": "2",
+            "seconds": 3.5,
+        }
     ]
     assert (shown["language"], shown["facts"]) == ("fr", {"parcel": "8R123"})
     assert [c["number"] for c in shown["open_cases"]] == [4521]
@@ -162,5 +171,5 @@ def test_a_withheld_number_is_no_e164_and_nobody_is_assumed() -> None:
         last_advisor=None,
         kind="first",
     )
-    shown = pop(found, Site(organisation="o", name="O"), AT)
+    shown = pop(found, Site(organisation="o", name="O"), AT, {})
     assert (shown.e164, shown.persons, shown.case, shown.url) == (None, [], None, None)

@@ -77,3 +77,9 @@ def test_it_reads_as_sentences_in_both_languages() -> None:
         == "L’interaction attend : 2 parce qu’il est réservé à ana."
     )
     assert waiting_sentence({}, "en") == "It waits, and there is no advisor."
+    names = {"A": "This call", "voice": "call", "help": "Help desk", "ana": "Ana", "bob": "Bob"}
+    told = sentences(first, "en", names)
+    assert told[0] == "This call (call, queue Help desk) was offered to Ana after 1 min 30 s."
+    assert told[2].startswith("Of the 2 who could take it, Ana came first")
+    assert told[4].startswith("  2. Bob:")
+    assert waiting_sentence({"held for ana": 2}, "fr", names).endswith("réservé à Ana.")

@@ -119,7 +119,7 @@ function board() {
   };
 }
 const snapshot = () => ({
-  me: { ...me, phone: { account: 'lea', registered: scene !== 'nophone' } }, presence: myPresence(), offers: offers(), interactions: mine(), board: board(), version: '7', wrapup_codes: codes, pause_reasons: ['lunch', 'break', 'training'],
+  me: { ...me, phone: { account: 'lea', registered: scene !== 'nophone' } }, presence: myPresence(), offers: offers(), interactions: mine(), pops: mine().slice(0, 1).map((one) => pop(one.id)), colleagues: [...board().advisors.map((one) => ({ login: one.advisor, first_name: one.first_name }))], board: board(), version: '7', wrapup_codes: codes, pause_reasons: ['lunch', 'break', 'training'],
   queues: [{ id: 'billing', name: 'Facturation' }, { id: 'care', name: 'Service clients' }, { id: 'tracking', name: 'Suivi de colis' }], site: { name: 'Colis Express', languages: ['fr', 'en'], time_zone: 'Europe/Paris' },
 });
 const timeline = [
@@ -169,6 +169,10 @@ function answer(method, url, body) {
   if (is('DELETE', /^\/session$/)) { signedIn = false; return 204; }
   if (is('PUT', /^\/me\/presence$/)) { presence = { presence: body.presence, reason: body.reason ?? null }; began = 252; return myPresence(); }
   if (what === 'interactions' && verb === 'why') return { sentences: [url.searchParams.get('lang') === 'en' ? 'You have been idle the longest (4 min 12 s) among 3 who speak French.' : 'Vous êtes libre depuis le plus longtemps (4 min 12 s) parmi 3 qui parlent français.', '…'], explanations: [] };
+  if (is('GET', /^\/interactions$/)) {
+    const items = Array.from({ length: 7 }, (_, at) => interaction(`w-${at}`, url.searchParams.get('figure') === 'waiting' ? 'waiting' : 'ended', { advisor: at % 2 ? 'karim' : null, opened_at: ago(400 - 40 * at), enqueued_at: ago(380 - 40 * at), accepted_at: url.searchParams.get('figure') === 'waiting' ? null : ago(300 - 40 * at) }));
+    return { items, total: items.length };
+  }
   if (what === 'interactions' && method === 'POST') {
     if (verb === 'hold') change('held'); else if (verb === 'resume') change('call'); else if (verb === 'hangup') change('wrapup');
     else if (verb === 'wrapup' && !more) change('idle');
@@ -189,7 +193,7 @@ function answer(method, url, body) {
   if (is('PATCH', /^\/cases\//)) return { ...rows().find((one) => one.id === id), ...body };
   if (is('GET', /^\/contacts$/)) {
     const text = (url.searchParams.get('text') ?? '').toLowerCase();
-    return { items: Object.values(contacts()).filter((one) => one.name.toLowerCase().includes(text)).map(({ id: one, name, company, vip, language }) => ({ id: one, name, company, vip, language })) };
+    return { items: Object.values(contacts()).filter((one) => one.name.toLowerCase().includes(text)).map(({ id: one, name, company, vip, language, addresses }) => ({ id: one, name, company, vip, language, addresses })) };
   }
   if (is('GET', /^\/contacts\/[^/]+$/)) return contacts()[id] ?? 404;
   if (is('GET', /^\/trees$/)) return Object.values(trees).map((one) => ({ id: one.id, version: one.version, published_at: one.published_at, inside: 0 }));

@@ -33,6 +33,7 @@ export const STATES = [
   { name: 'contact', ...scene('idle'), hash: '#/contacts/p-claire' },
   { name: 'case', ...scene('idle'), hash: '#/cases/c-4521', only: ['desktop', 'dark', 'phone'] },
   { name: 'board', ...scene('idle'), hash: '#/board' },
+  { name: 'counted', ...scene('idle'), hash: '#/counted/billing/voice/waiting', only: ['desktop', 'phone'] },
   { name: 'kiosk', ...scene('idle'), hash: '#/board/kiosk', only: ['wide', 'dark', 'desktop'] },
   { name: 'trees', ...scene('idle', async (page) => { await page.waitForSelector('.svelte-flow__node'); await page.click('[role=treeitem] >> nth=3'); }), hash: '#/trees/accueil' },
   { name: 'queues', ...scene('idle'), hash: '#/admin/queues/billing', only: ['desktop', 'dark', 'phone'] },

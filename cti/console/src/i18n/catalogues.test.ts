@@ -32,7 +32,7 @@ describe('the catalogues', () => {
 
   it('hold every key that the page asks for, and none that nobody asks for', () => {
     const asked = new Set<string>();
-    const groups = new Set(['language', 'exit', 'notice']);
+    const groups = new Set(['language', 'exit', 'notice', 'problem', 'refused']);
     for (const { text } of files) {
       for (const [, key] of text.matchAll(/['`]([a-z][a-z_0-9]*(?:\.[a-z_A-Z0-9]+)+)['`]/g)) asked.add(key!);
       for (const [, group] of text.matchAll(/word\('([a-z_0-9.]+)'/g)) groups.add(group!);

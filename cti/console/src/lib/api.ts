@@ -10,12 +10,13 @@ const SAFE = new Set(['GET', 'HEAD']);
 export class Problem extends Error {
   constructor(
     readonly status: number,
-    readonly title: string,
+    /** A stable word: the last part of the problem's type. */
+    readonly kind: string,
     readonly detail: string,
     readonly fields: FieldError[] = [],
     readonly retryAfter: number | null = null,
   ) {
-    super(detail || title);
+    super(detail || kind);
   }
 }
 
@@ -44,7 +45,7 @@ export async function request(method: string, path: string, body?: unknown): Pro
     throw new Problem(0, 'unreachable', '');
   }
   if (response.ok) return response;
-  let problem: { title?: string; detail?: string; errors?: FieldError[] } = {};
+  let problem: { type?: string; detail?: string; errors?: FieldError[] } = {};
   try {
     problem = (await response.json()) as typeof problem;
   } catch {
@@ -54,7 +55,7 @@ export async function request(method: string, path: string, body?: unknown): Pro
   const wait = Number(response.headers.get('Retry-After'));
   throw new Problem(
     response.status,
-    problem.title ?? '',
+    problem.type?.split('/').pop() ?? '',
     problem.detail ?? '',
     problem.errors ?? [],
     Number.isFinite(wait) && wait > 0 ? wait : null,

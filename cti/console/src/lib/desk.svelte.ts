@@ -4,13 +4,10 @@ import { clock } from './clock.svelte';
 import { browser, Live } from './live';
 import { chime } from './sound';
 import type {
-  Board, Case, CaseRow, Contact, Frame, Interaction, Item, Me, Offer, Pop, Presence, Snapshot, Tree, WrapupCode,
+  Board, Case, CaseRow, Contact, Frame, Interaction, Item, Me, Offer, Pop, Presence, Snapshot, WrapupCode,
 } from './wire';
 import { language, t, word } from './words.svelte';
 
-const POPS = 'monofil.pops';
-/** Trees whose titles have been asked for. */
-const asked = new Set<string>();
 const OVER = new Set(['ended', 'abandoned', 'interrupted']);
 
 export interface Quality {
@@ -44,7 +41,7 @@ class Desk {
   cases = $state.raw<Record<string, Case>>({});
   contacts = $state.raw<Record<string, Contact>>({});
   quality = $state.raw<Record<string, Quality>>({});
-  titles = $state.raw<Record<string, Record<string, string>>>({});
+  colleagues = $state.raw<Record<string, string>>({});
   inside = $state.raw<Record<string, Record<string, number>>>({});
   notice = $state.raw<Notice | null>(null);
   /** For the live regions. */
@@ -66,12 +63,12 @@ class Desk {
     if (!login) return '';
     const known = this.board?.advisors.find((one) => one.advisor === login);
     if (known) return `${known.first_name} ${known.last_name}`.trim();
-    return login === this.me?.login ? this.me.first_name : login;
+    return this.colleagues[login] ?? login;
   }
 
   advisorFirst(login: string | null | undefined): string {
     if (!login) return '';
-    return this.board?.advisors.find((one) => one.advisor === login)?.first_name || this.advisorName(login);
+    return this.colleagues[login] ?? login;
   }
 
   codeLabel(id: string | null | undefined): string {
@@ -103,14 +100,9 @@ class Desk {
   }
 
   rememberPop(pop: Pop): void {
-    this.pops = { ...this.pops, [pop.interaction]: pop };
-    const alive = new Set([
-      ...this.interactions.map((one) => one.id),
-      ...this.offers.map((one) => one.interaction.id),
-      pop.interaction,
-    ]);
-    const kept = Object.fromEntries(Object.entries(this.pops).filter(([id]) => alive.has(id)));
-    globalThis.sessionStorage?.setItem(POPS, JSON.stringify(kept));
+    const alive = new Set([...this.interactions.map((one) => one.id), ...this.offers.map((one) => one.interaction.id)]);
+    const kept = Object.entries(this.pops).filter(([id]) => alive.has(id));
+    this.pops = { ...Object.fromEntries(kept), [pop.interaction]: pop };
   }
 
   setInteraction(changed: Interaction): void {
@@ -127,19 +119,6 @@ class Desk {
   setCase(row: CaseRow): void {
     const known = this.cases[row.id];
     if (known) this.cases = { ...this.cases, [row.id]: { ...known, ...row } };
-  }
-
-  /** A node of a tree by its title, as the tree in force names it. */
-  nodeTitle(tree: string, node: string): string {
-    return this.titles[tree]?.[node] ?? node;
-  }
-
-  async loadTitles(tree: string): Promise<void> {
-    if (asked.has(tree)) return;
-    asked.add(tree);
-    const found = await get<Tree>(`/trees/${encodeURIComponent(tree)}`).catch(() => null);
-    if (found) this.titles = { ...this.titles, [tree]: Object.fromEntries(found.nodes.map((node) => [node.id, node.title || node.id])) };
-    else asked.delete(tree);
   }
 
   async loadCase(id: string): Promise<void> {
@@ -167,7 +146,8 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     desk.site = data.site;
     desk.version = data.version;
     desk.phoneRegistered = data.presence?.phone_registered ?? data.me.phone?.registered ?? false;
-    desk.pops = stored();
+    desk.colleagues = Object.fromEntries((data.colleagues ?? []).map((one) => [one.login, one.first_name]));
+    desk.pops = Object.fromEntries((data.pops ?? []).map((pop) => [pop.interaction, pop]));
     for (const offer of desk.offers) if (offer.pop) desk.rememberPop(offer.pop);
     for (const id of Object.keys(desk.cases)) void desk.loadCase(id).catch(() => {});
     desk.loaded = true;
@@ -250,14 +230,6 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
   },
 };
 
-function stored(): Record<string, Pop> {
-  try {
-    return JSON.parse(globalThis.sessionStorage?.getItem(POPS) ?? '{}') as Record<string, Pop>;
-  } catch {
-    return {};
-  }
-}
-
 /** When the queue says so, or says nothing; else the card alone announces the offer. */
 function opensAtRing(offer: Offer): boolean {
   return offer.pop_at === undefined || offer.pop_at === 'ring';
@@ -272,10 +244,15 @@ function isTyping(): boolean {
 export function explain(problem: unknown): string {
   if (!(problem instanceof Problem)) return t('error.unexpected');
   if (problem.status === 0) return t('error.unreachable');
-  if (problem.status === 403) return problem.detail || t('error.forbidden');
+  // What the engine refuses says why by a stable word in `detail`; everything else by its kind.
+  const group = problem.kind === 'refused' ? 'refused' : 'problem';
+  const id = problem.kind === 'refused' ? problem.detail : problem.kind.replaceAll('-', '_');
+  const words = word(group, id);
+  if (words && words !== id) return words;
+  if (problem.status === 403) return t('error.forbidden');
   if (problem.status === 404) return t('error.gone');
   if (problem.status >= 500) return t('error.server');
-  return problem.detail || problem.title || t('error.unexpected');
+  return problem.detail || t('error.unexpected');
 }
 
 export const desk = new Desk();

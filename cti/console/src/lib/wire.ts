@@ -61,6 +61,7 @@ export interface PathStep {
   tree: string;
   version: number;
   node: string;
+  title: string | null;
   exit: string;
   keys: string;
   seconds: number;
@@ -227,6 +228,9 @@ export interface Snapshot {
   presence: Presence | null;
   offers: Offer[];
   interactions: Interaction[];
+  /** Of `interactions`: a new page knows as much as the one that saw the offer. */
+  pops: Pop[];
+  colleagues: { login: string; first_name: string }[];
   board: Board | null;
   version: string | number | null;
   wrapup_codes: WrapupCode[];
