@@ -19,19 +19,19 @@ class CannotMeasure(RuntimeError):
     """Something that the benchmark needs is not here; the message says what, and how to get it."""
 
 
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """The least value that at least `share` (0..1) of them do not exceed; None of none."""
+def percentile(values: Iterable[float], share: float) -> float:
+    """The least value that at least `share` (0..1) of them do not exceed. There must be one."""
     ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * share) - 1)] if ordered else None
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
 
 
 def spread(seconds: Iterable[float]) -> Figures:
-    """p50, p99 and the greatest, in milliseconds, of durations in seconds."""
+    """p50, p99 and the greatest, in milliseconds, of durations in seconds; None where nothing was measured."""
     ordered = sorted(seconds)
     return {
         "n": len(ordered),
         **{
-            name: None if (value := percentile(ordered, share)) is None else round(value * 1000, 2)
+            name: round(percentile(ordered, share) * 1000, 2) if ordered else None
             for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0))
         },
     }

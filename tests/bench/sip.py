@@ -482,7 +482,7 @@ def run(quick: bool = False) -> Figures:
     if not shutil.which("sipp"):
         raise CannotMeasure("sipp is not installed: apt-get install sip-tester")
     began = machine()
-    seconds = 4.0 if quick else 8.0
+    seconds = 4.0 if quick else 6.0
     steps = {
         "answer": [600, 1000, 1400] if quick else [800, 1000, 1200, 1400, 1700, 2000],
         "bridge": [300, 500, 700] if quick else [400, 500, 600, 700, 850, 1000],
