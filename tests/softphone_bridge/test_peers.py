@@ -12,9 +12,8 @@ from softphone_bridge.aio.endpoint import Endpoint
 from softphone_bridge.aio.phone import Phone
 from softphone_bridge.events import Cause, PhoneRegistered
 from softphone_bridge.signals import Ended, Invited, StackEvent, StackSettings, TrunkRules
-from tests.bench.sip import UAC
 from tests.fakes.lossy import Lossy
-from tests.fakes.peers import Baresip, free_port, needs, sipp
+from tests.fakes.peers import CALL, Baresip, free_port, needs, sipp
 from tests.softphone_bridge.world import SDP, Book
 
 pytestmark = pytest.mark.peer
@@ -67,7 +66,7 @@ async def house() -> AsyncIterator[House]:
 @needs("sipp")
 @pytest.mark.parametrize("transport", ["u1", "t1"])
 async def test_sipp_calls_and_every_call_succeeds(house: House, tmp_path: Path, transport: str) -> None:
-    (tmp_path / "uac.xml").write_text(UAC)
+    (tmp_path / "uac.xml").write_text(CALL)
     code = await sipp(
         tmp_path,
         *("-sf", "uac.xml", f"127.0.0.1:{house.endpoint.port}", "-t", transport, "-p", free_port()),
@@ -84,7 +83,7 @@ async def test_sipp_calls_and_every_call_succeeds(house: House, tmp_path: Path, 
 async def test_sipp_at_10_percent_loss_both_ways_loses_no_call_and_none_is_counted_twice(
     house: House, tmp_path: Path
 ) -> None:
-    (tmp_path / "uac.xml").write_text(UAC)
+    (tmp_path / "uac.xml").write_text(CALL)
     print("seed 7")
     async with Lossy(("127.0.0.1", house.endpoint.port), seed=7, loss=0.10) as proxy:
         code = await sipp(
