@@ -115,7 +115,9 @@ class Enqueue:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Leave the queue; the tree goes on."""
+    """Leave the queue; the tree goes on. `how`: key | overflow."""
+
+    how: str = "key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -584,6 +584,8 @@ class Interpreter:
             return None
         if told.what == "overflow" and "overflow" not in node.exits:
             return None  # the desk has moved the customer to another queue; the wait goes on
+        if told.what == "overflow":
+            self._out.append(Leave("overflow"))
         if told.what in node.exits:
             return self._exit(told.what, now)
         return self._error(f"the queue ended the wait: {told.what} {told.reason}".strip(), now)

@@ -1183,19 +1183,28 @@ class Distribution:
 
     def place(self, interaction: str) -> int:
         """True service rank, from 1, among all who wait for the same people (Q9); 0 if it does not wait."""
+        ahead = self.ahead(interaction)
+        return 0 if ahead is None else len(ahead) + 1
+
+    def ahead(self, interaction: str) -> dict[str, str] | None:
+        """Who is served before this one, with the reason should they be new there; None if it does not wait.
+
+        priority (came later, counts more), related_hold (was kept for one advisor), returned (had been offered
+        before) or staff (waits for the same people only since somebody came or went).
+        """
         item = self._items.get(interaction)
         if item is None or item.state is not State.WAITING or item.line is None:
-            return 0
+            return None
         now_us = self._now_us
         own = (item.inverse - item.line.weight * now_us, item.since_us, item.id)
-        ahead = 0
+        found: dict[str, str] = {}
         for line in self._lines.values():
             if line.channel == item.channel and (line.live or line.shy) and self._share(line, item.line):
                 shift = line.weight * now_us
-                ahead += sum(
-                    1 for other in line.items() if (other.inverse - shift, other.since_us, other.id) < own
-                )
-        return ahead + 1
+                for other in line.items():
+                    if (other.inverse - shift, other.since_us, other.id) < own:
+                        found[other.id] = _why_ahead(other, item)
+        return found
 
     def _share(self, one: Line, other: Line) -> bool:
         """Whether somebody could serve both lines."""
@@ -1258,3 +1267,11 @@ def _count(words: Iterable[str]) -> dict[str, int]:
     for word in words:
         found[word] += 1
     return found
+
+
+def _why_ahead(other: Item, item: Item) -> str:
+    if other.since_us >= item.since_us:
+        return "priority"
+    if other.held_until is not None:
+        return "related_hold"
+    return "returned" if other.epoch else "staff"

@@ -121,7 +121,7 @@ class Enqueued(Submission):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerLeft(Submission):
-    """The customer hung up, or left the queue by key (`how` "key": the tree goes on; "hangup": it is over)."""
+    """The customer hung up (`how` "hangup"), or left the queue and the tree goes on ("key", "overflow")."""
 
     interaction: UUID
     how: str = "hangup"
@@ -362,9 +362,7 @@ class T(StrEnum):
     ENDED = "interaction.ended"  # outcome, code, by
     ABANDONED = "interaction.abandoned"  # waited_s, in: qualifying | waiting | offered
     INTERRUPTED = "interaction.interrupted"  # reason
-    LEFT_QUEUE = (
-        "interaction.left_queue"  # queue, how: key | closing, rule (what the queue says about closing)
-    )
+    LEFT_QUEUE = "interaction.left_queue"  # queue, how: key | overflow | closing, rule (what the queue says about closing)
     RECORDING_STORED = "recording.stored"  # recording, duration_ms, bytes, complete (path in the side table)
     PRESENCE_CHANGED = "advisor.presence"  # presence, reason, by: advisor | missed | shift
     REACH_CHANGED = "advisor.reach"  # channel, reachable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -100,7 +100,7 @@ class Desk(Protocol):
 
     def subscribe(self, hear: Callable[[Event], None]) -> Callable[[], None]: ...
 
-    def place(self, interaction: UUID) -> int | None: ...
+    def ahead(self, interaction: UUID) -> Mapping[str, str] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +291,7 @@ class _Call:
         self._announcement: int | None = None  # number of the play after which the music goes on
         self._first: tuple[int, deque[Command]] | None = None  # a notice, and what is done after it
         self._waiting: Waiting | None = None
+        self._ahead: Collection[str] = ()  # who was before this caller when a place was told last
         self._wait_at: float | None = None
         self._announce_at: float | None = None
         self._limit_at: float | None = None
@@ -532,13 +533,27 @@ class _Call:
                 self.over = True
                 await self._apologise(f"closed elsewhere: {event.type}")
         elif event.type is T.ENQUEUED:
+            former = self.queue
             self._queue_is(str(event.data.get("queue", "")))
+            if event.data.get("overflow_from"):
+                await self._overflowed(former)
         elif event.type is T.LEFT_QUEUE:
             how = str(event.data.get("how", ""))
             if how == "closing":
                 await self._step(QueueTold(how))
                 if self.walk is not None and self.walk.queue is None:
                     self._quiet()
+
+    async def _overflowed(self, former: Queue | None) -> None:
+        """The desk has moved the caller: the tree's `overflow` exit if there is one, else the wait goes on there."""
+        await self._step(QueueTold("overflow"))
+        waiting, queue = self._waiting, self.queue
+        if waiting is None or queue is None:
+            return
+        waiting.announce = queue.announce_place
+        speaking = self._say is not None or self._announcement is not None
+        if not speaking and (former is None or former.music != queue.music):
+            self._music()
 
     async def _refused(self, submission: Submission, refused: str) -> None:
         self._log.warning("The desk refused", what=type(submission).__name__, why=refused)
@@ -582,14 +597,14 @@ class _Call:
                         self._first = (self.runner.switch.play(self.leg, notice), commands)
                         return
                     self._enqueue(command, intro=any(isinstance(c, Say) for c in commands))
-                case Leave():
+                case Leave(how=how):
                     self._quiet()
                     self._submit(
                         CustomerLeft(
                             key=self.runner.ids(),
                             organisation=self.runner.organisation,
                             interaction=self.interaction,
-                            how="key",
+                            how=how,
                         )
                     )
                 case Learn(facts=facts):
@@ -666,10 +681,14 @@ class _Call:
         self._announce_at = self._now() + self._every()
         if self._waiting is None or self._say is not None or self._announcement is not None:
             return
-        before = self._waiting.worse
-        say = self._waiting.say(self.runner.desk.place(self.interaction), self.language)
-        if self._waiting.worse is not None and self._waiting.worse != before:
-            self._learn({"place_told": self._waiting.told, "place_now": self._waiting.worse})
+        waiting, before = self._waiting, self._waiting.worse
+        ahead = self.runner.desk.ahead(self.interaction)
+        say = waiting.say(None if ahead is None else len(ahead) + 1, self.language)
+        if ahead is not None and waiting.worse is None:
+            self._ahead = ahead.keys()
+        if ahead is not None and waiting.worse is not None and waiting.worse != before:
+            why = sorted({why for other, why in ahead.items() if other not in self._ahead})
+            self._learn({"place_told": waiting.told, "place_now": waiting.worse, "place_why": ", ".join(why)})
         await self._announce(say)
 
     async def _announce(self, say: Say) -> None:

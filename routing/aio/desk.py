@@ -289,6 +289,11 @@ class Desk:
         assert self._book is not None
         return self._book.distribution.place(str(interaction)) or None
 
+    def ahead(self, interaction: UUID) -> dict[str, str] | None:
+        """Who is served before this one, with the reason should they be new there (see Distribution.ahead)."""
+        assert self._book is not None
+        return self._book.distribution.ahead(str(interaction))
+
     def why_not(self, interaction: UUID) -> dict[str, int]:
         """Advisors by the first reason why they do not have this waiting interaction now."""
         assert self._book is not None

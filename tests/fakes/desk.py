@@ -38,6 +38,10 @@ class FakeDesk:
     def place(self, interaction: UUID) -> int | None:
         return (self.places.pop(0) if len(self.places) > 1 else self.places[0]) if self.places else None
 
+    def ahead(self, interaction: UUID) -> dict[str, str] | None:
+        place = self.place(interaction)
+        return None if place is None else {f"other {n}": "priority" for n in range(1, place)}
+
     def publish(self, kind: T, interaction: UUID, **data: object) -> None:
         self._seq += 1
         event = Event(

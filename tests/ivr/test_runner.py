@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -45,10 +46,15 @@ TREE = """
       menu:
         kind: menu
         say: closed
-        keys: {1: wait, 2: move, 3: look, 4: notice}
+        keys: {1: wait, 2: move, 3: look, 4: notice, 5: patient}
         exits: {failed: bye}
         timeout_s: 0.05
-      wait: {kind: queue, queue: general, say: connecting, exits: {left: bye, closing: bye, refused: full}}
+      wait:
+        kind: queue
+        queue: general
+        say: connecting
+        exits: {left: bye, closing: bye, refused: full}
+      patient: {kind: queue, queue: general, exits: {closing: bye, overflow: full}}
       notice: {kind: say, say: recording, legal: true, next: wait}
       move: {kind: transfer, phone: "101", exits: {failed: bye}}
       look:
@@ -192,7 +198,8 @@ async def test_the_place_in_line_is_told_and_never_a_worse_one(world: World) -> 
     told = [n for n in world.heard(leg) if n.startswith(("number", "place-"))]
     assert told[:3] == ["number-3", "number-2", "place-first"]
     learned = [dict(f.facts) for f in world.desk.of(FactsLearned)]
-    assert {"place_told": 3, "place_now": 5} in learned, "the record says why 5 was not told"
+    worse = {"place_told": 3, "place_now": 5, "place_why": "priority"}
+    assert worse in learned, "the record says why 5 was not told"
     await world.until_heard(leg, "music", 4)
 
 
@@ -200,6 +207,28 @@ async def test_the_carriers_word_on_the_number_reaches_the_desk(world: World) ->
     world.stage.invite("a", attestation_info="B")
     await world.until_told(InteractionOpened)
     assert world.desk.of(InteractionOpened)[0].attestation == "B"
+
+
+async def test_a_wait_that_flows_over_goes_on_with_the_other_queues_music(world: World) -> None:
+    queues = (world.site.queues[0], replace(world.site.queues[1], music="ringback.wav"), world.site.queues[2])
+    world.site = replace(world.site, queues=queues)
+    leg = world.stage.invite("a")
+    await world.in_queue(leg)
+    world.desk.publish(T.ENQUEUED, world.interaction, queue="reclamations", overflow_from="general")
+    await world.until_heard(leg, "ringback")
+    line = world.runner.line(world.interaction)
+    assert line is not None
+    assert line.queue == "reclamations"
+    assert world.desk.of(CustomerLeft) == []
+
+
+async def test_a_wait_that_flows_over_leaves_by_the_trees_exit_when_there_is_one(world: World) -> None:
+    leg = world.stage.invite("a")
+    await world.in_queue(leg, "15")
+    world.desk.publish(T.ENQUEUED, world.interaction, queue="reclamations", overflow_from="general")
+    await world.until_over(leg)
+    assert [c.how for c in world.desk.of(CustomerLeft)] == ["overflow"]
+    assert nodes(world)[-2:] == ["patient:overflow", "full:full"]
 
 
 async def test_a_key_leaves_the_queue_and_the_tree_goes_on(world: World) -> None:

@@ -73,8 +73,8 @@ class House:
     def subscribe(self, hear: Callable[[m.Event], None]) -> Callable[[], None]:
         return self.desk.subscribe(hear)
 
-    def place(self, interaction: UUID) -> int | None:
-        return self.desk.place(interaction)
+    def ahead(self, interaction: UUID) -> dict[str, str] | None:
+        return self.desk.ahead(interaction)
 
     def _heard(self, event: m.Event) -> None:
         self.events.append(event)

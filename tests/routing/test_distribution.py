@@ -395,6 +395,21 @@ def test_a_changed_priority_re_sorts_at_once() -> None:
     assert offered(model.step(s.PresenceSet("ana", "ready"), 6)) == [("C", "ana")]
 
 
+def test_who_is_served_before_somebody_is_known_with_the_reason() -> None:
+    model = hotline(person("ana"))
+    model.step(call("back", 0), 1)
+    model.step(s.Accept(1), 2)
+    model.step(call("B", 3), 3)
+    model.step(call("C", 4), 4)
+    assert model.ahead("C") == {"B": "staff"}
+    model.step(s.PresenceSet("ana", "pause"), 5)
+    model.step(s.Requeue("back"), 6)
+    model.step(call("D", 7, priority=9), 7)
+    assert model.ahead("C") == {"back": "returned", "B": "staff", "D": "priority"}
+    assert model.place("C") == 4
+    assert model.ahead("nobody") is None
+
+
 def test_new_rules_hold_for_those_who_wait_already() -> None:
     model = hotline(Advisor("ana", "a", "a", skills={"fr": 2}))
     model.step(s.RulesSet((Queue("help", "help", needs=(Need((("fr", 3),)),)),)), 1)
