@@ -242,6 +242,7 @@ class Hotline:
             organisation=self.organisation,
             speech=speech,
             lookups=lookups,
+            known_language=stores.contacts.language_in,
         )
         self.live = live = await stack.enter_async_context(
             Live(

@@ -39,6 +39,13 @@ class HoursAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class LanguageKnown:
+    """The language of the contact's card; None: not known, or not in time."""
+
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class QueueTold:
     what: str  # accepted | left | closing | overflow | refused
     reason: str = ""
@@ -54,7 +61,9 @@ class HungUp:
     """The customer is gone."""
 
 
-Input = Key | SayEnded | TimedOut | LookedUp | HoursAnswered | QueueTold | TransferEnded | HungUp
+Input = (
+    Key | SayEnded | TimedOut | LookedUp | HoursAnswered | LanguageKnown | QueueTold | TransferEnded | HungUp
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,11 @@ class LookUp:
 @dataclass(frozen=True, slots=True)
 class AskHours:
     hours: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskLanguage:
+    """Which language does the contact's card name? LanguageKnown follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,4 +175,18 @@ class HangUp:
     why: str = ""
 
 
-Command = Say | Hush | Wait | LookUp | AskHours | Enqueue | Leave | Learn | Entered | Left | Transfer | HangUp
+Command = (
+    Say
+    | Hush
+    | Wait
+    | LookUp
+    | AskHours
+    | AskLanguage
+    | Enqueue
+    | Leave
+    | Learn
+    | Entered
+    | Left
+    | Transfer
+    | HangUp
+)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ivr.events import (
     AskHours,
+    AskLanguage,
     Command,
     Enqueue,
     Entered,
@@ -29,6 +30,7 @@ from ivr.events import (
     HungUp,
     Input,
     Key,
+    LanguageKnown,
     Learn,
     LookedUp,
     LookUp,
@@ -63,6 +65,7 @@ class Flow(BaseModel):
     http: dict[str, Any] = {}
     queue: str = "accepted"  # what becomes of the wait: accepted, left, closing, overflow, refused
     transfer: str = "connected"
+    speaks: str | None = None  # the language on the contact's card
     expect: Annotated[list[str], BeforeValidator(lambda v: v.split() if isinstance(v, str) else v)]
     ends: str | None = None  # "queue NAME", "hangup OUTCOME", "transfer", "left"
     language: str | None = None
@@ -193,6 +196,8 @@ def _note(commands: Sequence[Command], result: Result, flow: Flow, is_open: IsOp
                 if open_ is None and is_open is not None:
                     open_ = is_open(name, flow.at)
                 wanted = HoursAnswered(open_)
+            case AskLanguage():
+                wanted = LanguageKnown(flow.speaks)
             case Enqueue(queue=queue):
                 result.ends = f"queue {queue}"
             case Transfer():

@@ -17,6 +17,7 @@ from typing import Any
 
 from ivr.events import (
     AskHours,
+    AskLanguage,
     Command,
     Enqueue,
     Entered,
@@ -26,6 +27,7 @@ from ivr.events import (
     Hush,
     Input,
     Key,
+    LanguageKnown,
     Learn,
     Leave,
     Left,
@@ -80,6 +82,7 @@ class Phase(StrEnum):
     CONFIRMING = "confirming"  # yes or no is wanted
     ASKING = "asking"  # a look-up is under way
     CLOCKING = "clocking"  # the opening hours are asked for
+    RECALLING = "recalling"  # the language of the contact's card is asked for
     WAITING = "waiting"  # in a queue
     ANNOUNCING = "announcing"  # words before a transfer are heard
     TRANSFERRING = "transferring"
@@ -309,6 +312,10 @@ class Interpreter:
     def _enter_ask(self, node: MenuNode | CollectNode | LanguageNode, now: float) -> str | None:
         if isinstance(node, LanguageNode) and node.language is not None:
             return self._choose(node.language, now)
+        if isinstance(node, LanguageNode) and node.known and not self._ahead:
+            self.phase = Phase.RECALLING
+            self._out.append(AskLanguage())
+            return None
         return self._prompt(node, (), now)
 
     def _prompt(self, node: MenuNode | CollectNode | LanguageNode, before: Words, now: float) -> str | None:
@@ -505,6 +512,15 @@ class Interpreter:
         self._base["language"] = language
         self._learn({"language": language})
         return self._exit("done", now)
+
+    def _recalled(self, told: Input, now: float) -> str | None:
+        """The contact's language, when it is one to be chosen here; else the caller is asked."""
+        assert isinstance(told, LanguageKnown)
+        node = self._frames[-1].node
+        assert isinstance(node, LanguageNode)
+        if told.language is not None and told.language in node.keys.values() and not self._ahead:
+            return self._choose(told.language, now)
+        return self._prompt(node, (), now)
 
     def _no_match(self, now: float) -> str | None:
         self._visit.no_match += 1
@@ -738,6 +754,8 @@ TABLE: Mapping[tuple[Phase, type], Callable[[Interpreter, Input, float], str | N
     (P.ASKING, LookedUp): I._looked_up,
     (P.CLOCKING, Key): I._remember,
     (P.CLOCKING, HoursAnswered): I._clocked,
+    (P.RECALLING, Key): I._remember,
+    (P.RECALLING, LanguageKnown): I._recalled,
     (P.WAITING, Key): I._key_while_waiting,
     (P.WAITING, QueueTold): I._told_by_queue,
     (P.ANNOUNCING, SayEnded): I._transfer,
@@ -748,10 +766,11 @@ TABLE: Mapping[tuple[Phase, type], Callable[[Interpreter, Input, float], str | N
 LATE = "comes late: what it answers has been left"
 IGNORED: Mapping[tuple[Phase, type], str] = {
     **{(p, TimedOut): LATE for p in Phase if p not in (P.LISTENING, P.CONFIRMING)},
-    **{(p, SayEnded): LATE for p in (P.LISTENING, P.CONFIRMING, P.CLOCKING, P.TRANSFERRING)},
+    **{(p, SayEnded): LATE for p in (P.LISTENING, P.CONFIRMING, P.CLOCKING, P.RECALLING, P.TRANSFERRING)},
     (P.WAITING, SayEnded): "the waiting branch is played by whoever runs the walk",
     **{(p, LookedUp): LATE for p in Phase if p is not P.ASKING},
     **{(p, HoursAnswered): LATE for p in Phase if p is not P.CLOCKING},
+    **{(p, LanguageKnown): LATE for p in Phase if p is not P.RECALLING},
     **{(p, QueueTold): LATE for p in Phase if p is not P.WAITING},
     **{(p, TransferEnded): LATE for p in Phase if p is not P.TRANSFERRING},
     **{(p, Key): "nothing more can be chosen" for p in (P.ANNOUNCING, P.TRANSFERRING, P.PARTING)},

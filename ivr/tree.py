@@ -177,6 +177,7 @@ class QueueNode(Node):
 class LanguageNode(Node):
     language: str | None  # set at once, without asking
     keys: Mapping[str, str]  # key -> language
+    known: bool  # not asked of a contact whose card names one of these
     say: Words
     tries: int
     timeout_s: float
@@ -370,6 +371,7 @@ class _LanguageIn(_NodeIn):
     kind: Literal["language"]
     language: Language | None = None
     keys: dict[Key, Language] = {}
+    known: bool = False
     say: SayIn = []
     tries: Annotated[int, Field(ge=1, le=9)] = 2
     timeout_s: Seconds = 5.0
@@ -773,6 +775,8 @@ class _Checker:
                 self.wrong(at, f"the tree has no language {language!r}", _close(language, head.languages))
         if (node.language is None) == (not node.keys):
             self.wrong(path, "a language node either asks (keys) or sets (language)", "write one of the two")
+        if node.known and not node.keys:
+            self.wrong((*path, "known"), "`known` says when not to ask, and nothing is asked", "remove it")
         if node.keys and not node.say:
             self.wrong(path, "the choice of language says nothing", "write what the caller hears under `say`")
 
@@ -1080,6 +1084,7 @@ def _node(name: str, node: Any, head: _TreeIn) -> Node:
                 **base,
                 language=node.language,
                 keys=dict(node.keys),
+                known=node.known,
                 say=_words(node.say),
                 tries=node.tries,
                 timeout_s=node.timeout_s,

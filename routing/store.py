@@ -300,6 +300,10 @@ class Contacts(Protocol):
 
     async def interactions(self, contact: UUID, *, limit: int = 5) -> Sequence[InteractionView]: ...
 
+    async def language_in(self, interaction: UUID) -> str | None:
+        """The language on the card of an interaction's contact."""
+        ...
+
 
 class Timeline(Protocol):
     async def events(self, case: UUID) -> Sequence[Event]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -20,6 +20,7 @@ from ivr.aio.lookup import Lookups
 from ivr.aio.speech import Speech
 from ivr.events import (
     AskHours,
+    AskLanguage,
     Command,
     Enqueue,
     Entered,
@@ -29,6 +30,7 @@ from ivr.events import (
     Hush,
     Input,
     Key,
+    LanguageKnown,
     Learn,
     Leave,
     Left,
@@ -83,6 +85,7 @@ from softphone_bridge.events import (
 TREE_LIMIT_S = 1_800.0  # longest stay in a tree outside queues; then something is wrong
 APOLOGY_LIMIT_S = 12.0  # longest time given to the last words of a call that we fail
 FIRST_PLACE_S = 2.0  # of music before the place in line is told for the first time
+KNOWN_LIMIT_S = 1.0  # longest wait for the contact's language; then the caller is asked
 CLOSE_LIMIT_S = 30.0  # longest wait for a desk that does not answer, once the call is over
 FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 OURS = frozenset({"tree_error"})  # facts for the record only
@@ -122,7 +125,7 @@ class _Answer:
     refused: str
 
 
-_Heard = LegEvent | Event | LookedUp | SayEnded | _Answer | None
+_Heard = LegEvent | Event | LookedUp | LanguageKnown | SayEnded | _Answer | None
 
 
 class VoiceRunner:
@@ -140,6 +143,7 @@ class VoiceRunner:
         organisation: UUID,
         speech: Speech,
         lookups: Lookups,
+        known_language: Callable[[UUID], Awaitable[str | None]] | None = None,
     ) -> None:
         self.switch = switch
         self.desk = desk
@@ -150,6 +154,7 @@ class VoiceRunner:
         self.organisation = organisation
         self.speech = speech
         self.lookups = lookups
+        self.known_language = known_language  # of an interaction's contact
         self.evidence = Evidence()
         self.failures = 0
         self._calls: dict[UUID, _Call] = {}
@@ -478,7 +483,7 @@ class _Call:
                 await self._step(TransferEnded("connected"))
             case SayEnded():
                 await self._step(heard)
-            case LookedUp():
+            case LookedUp() | LanguageKnown():
                 await self._step(heard)
             case _Answer(submission=submission, refused=refused):
                 await self._refused(submission, refused)
@@ -588,6 +593,8 @@ class _Call:
                     self._wait_at = self._now() + seconds
                 case LookUp():
                     self._lookup = asyncio.get_running_loop().create_task(self._look_up(command))
+                case AskLanguage():
+                    self._lookup = asyncio.get_running_loop().create_task(self._recall())
                 case AskHours(hours=name):
                     commands.extend(self._hours(name))
                 case Enqueue(queue=name):
@@ -628,6 +635,20 @@ class _Call:
     async def _look_up(self, command: LookUp) -> None:
         tree = self.at[0] if self.at is not None else ""
         self._inbox.put_nowait(await self.runner.lookups.ask(command, tree=tree))
+
+    async def _recall(self) -> None:
+        """The contact's language, as soon as the desk knows whose call this is."""
+        language, ask = None, self.runner.known_language
+        try:
+            async with asyncio.timeout(KNOWN_LIMIT_S):
+                while self._submits:
+                    await asyncio.wait(set(self._submits))
+                language = await ask(self.interaction) if ask is not None else None
+        except TimeoutError:
+            self._log.warning("The contact's language was not known in time")
+        except Exception:
+            self._log.exception("The contact's language could not be read")
+        self._inbox.put_nowait(LanguageKnown(language))
 
     def _hours(self, name: str) -> list[Command]:
         assert self.walk is not None

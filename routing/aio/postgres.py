@@ -462,6 +462,10 @@ class ContactBook(_Store):
             merged_from=tuple(MergeView(*row) for row in merges),
         )
 
+    async def language_in(self, interaction: UUID) -> str | None:
+        row = await self._one("language_in", interaction)
+        return None if row is None else row["language"]
+
     async def find(self, text: str, *, limit: int = 20, region: str = "FR") -> Sequence[ContactView]:
         words = text.strip()
         found = await self._all("find_contacts", sort_name(words), normalise("phone", words, region), limit)

@@ -115,6 +115,11 @@ FROM contact c LEFT JOIN contact_data d ON d.organisation_id = c.organisation_id
 WHERE c.organisation_id = $1 AND c.id IN (SELECT person_of($1, one) FROM unnest($2::uuid[]) AS one)
 ORDER BY d.sort_name, c.id
 
+-- name: language_in
+SELECT d.language FROM interaction i JOIN contact_data d
+    ON d.organisation_id = i.organisation_id AND d.contact = person_of(i.organisation_id, i.contact)
+WHERE i.organisation_id = $1 AND i.id = $2
+
 -- name: find_contacts
 SELECT d.contact FROM contact_data d JOIN contact c ON c.organisation_id = d.organisation_id AND c.id = d.contact
 WHERE d.organisation_id = $1 AND NOT c.provisional

@@ -18,6 +18,7 @@ from ivr.events import (
     Hush,
     Input,
     Key,
+    LanguageKnown,
     Learn,
     Leave,
     Left,
@@ -41,6 +42,7 @@ INPUTS: tuple[type, ...] = (
     TimedOut,
     LookedUp,
     HoursAnswered,
+    LanguageKnown,
     QueueTold,
     TransferEnded,
     HungUp,
@@ -338,6 +340,7 @@ ANY_INPUT: st.SearchStrategy[Input] = st.one_of(
         ),
     ),
     st.builds(HoursAnswered, st.sampled_from([True, False, None])),
+    st.builds(LanguageKnown, st.sampled_from(["fr", "en", "de", None])),
     st.builds(QueueTold, st.sampled_from(["accepted", "left", "closing", "overflow", "refused"])),
     st.builds(TransferEnded, st.sampled_from(["connected", "failed"])),
 )
@@ -375,6 +378,13 @@ def test_every_patient_caller_reaches_an_end(keys: list[str]) -> None:
     for _ in range(200):
         if walk.done:
             return
-        for told in (HoursAnswered(True), LookedUp("timeout"), SayEnded(), TimedOut(), QueueTold("accepted")):
+        for told in (
+            LanguageKnown(None),
+            HoursAnswered(True),
+            LookedUp("timeout"),
+            SayEnded(),
+            TimedOut(),
+            QueueTold("accepted"),
+        ):
             walk.step(told, 2.0)
     pytest.fail(f"still at {walk.at} in {walk.phase}")

@@ -46,7 +46,7 @@ TREE = """
       menu:
         kind: menu
         say: closed
-        keys: {1: wait, 2: move, 3: look, 4: notice, 5: patient}
+        keys: {1: wait, 2: move, 3: look, 4: notice, 5: patient, 6: recall}
         exits: {failed: bye}
         timeout_s: 0.05
       wait:
@@ -63,6 +63,7 @@ TREE = """
         into: x
         timeout_s: 0.2
         exits: {ok: bye, empty: bye, timeout: wait, error: wait}
+      recall: {kind: language, keys: {1: fr, 2: en}, known: true, say: welcome, next: wait, timeout_s: 0.05}
       full: {kind: hangup, say: full, outcome: full}
       bye: {kind: hangup, say: goodbye}
 """
@@ -229,6 +230,31 @@ async def test_a_wait_that_flows_over_leaves_by_the_trees_exit_when_there_is_one
     await world.until_over(leg)
     assert [c.how for c in world.desk.of(CustomerLeft)] == ["overflow"]
     assert nodes(world)[-2:] == ["patient:overflow", "full:full"]
+
+
+async def test_a_contact_whose_language_is_known_is_not_asked(world: World) -> None:
+    async def on_the_card(interaction: UUID) -> str | None:
+        return "en"
+
+    world.runner.known_language = on_the_card
+    leg = world.stage.invite("a")
+    await world.in_queue(leg, "16")
+    assert nodes(world) == ["language:done", "menu:6", "recall:done"]
+    assert world.desk.of(Enqueued)[0].language == "en"
+
+
+async def test_a_caller_is_asked_when_the_known_language_cannot_be_read(world: World) -> None:
+    async def broken(interaction: UUID) -> str | None:
+        raise OSError("the database is away")
+
+    world.runner.known_language = broken
+    leg = world.stage.invite("a")
+    await world.until_heard(leg, "welcome")
+    world.stage.press(leg, "16")
+    await world.until_heard(leg, "welcome", 2)
+    world.stage.press(leg, "2")
+    await world.until_told(Enqueued)
+    assert world.desk.of(Enqueued)[0].language == "en"
 
 
 async def test_a_key_leaves_the_queue_and_the_tree_goes_on(world: World) -> None:

@@ -185,7 +185,9 @@ async def test_a_pop_tells_who_may_be_calling_what_they_passed_and_what_came_bef
         await line.ok(m.WrapupDone, interaction=first, code="later", by="a1")
         row = line.desk.interaction(first)
         assert row is not None
-        await line.ok(m.ContactChanged, contact=row.contact, by="a1", name="Zoé Durand", vip=True)
+        await line.ok(
+            m.ContactChanged, contact=row.contact, by="a1", name="Zoé Durand", vip=True, language="en"
+        )
         line.clock.pass_(600)
         second = await line.call(
             "sip:+33611223344@trunk;user=phone", queue=None, name="Z. D.", attestation="B"
@@ -194,6 +196,7 @@ async def test_a_pop_tells_who_may_be_calling_what_they_passed_and_what_came_bef
         await line.ok(m.NodeLeft, interaction=second, node="menu", exit="1", seconds=2.5, keys="1")
         await line.ok(m.FactsLearned, interaction=second, facts={"language": "fr", "parcel": "6A123"})
         await line.ok(m.Enqueued, interaction=second, queue="general")
+        assert await there.contacts.language_in(second) == "en"
         pop = await there.timeline.pop(second)
         assert pop is not None
         (person,) = pop.persons
