@@ -432,7 +432,7 @@ class MediaLink:
 
 
 def what_is_left(recording: str, path: str) -> MediaRecorded:
-    """What a dead worker, or a dead server, has written. The header is mended: death may come between sound and header."""
+    """What a dead worker, or a dead server, has written; its header is mended, for death may come before it."""
     frames = 0
     try:
         with Path(path).open("r+b") as file:
