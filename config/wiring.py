@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from ivr import tree as trees
 from ivr.aio.lookup import Lookups
 from ivr.aio.runner import VoiceRunner
 from ivr.aio.speech import Speech
+from ivr.evidence import BOUNDS_S
 from media.aio.link import MediaLink
 from routing.aio import cluster, postgres
 from routing.aio.clock import IdMaker, SystemClock
@@ -47,7 +48,7 @@ from routing.aio.crash import crash_point
 from routing.aio.desk import Desk
 from routing.models import ReachChanged
 from routing.site import Site
-from routing.store import PhoneSecret, SiteVersion, Stores, TreeVersion
+from routing.store import PhoneSecret, SiteVersion, Stores, TreeVersion, Unavailable
 from softphone_bridge.aio.endpoint import Endpoint
 from softphone_bridge.aio.switch import Switch
 from softphone_bridge.dialplan import Dialplan, Route
@@ -64,6 +65,7 @@ LAG = Histogram(
 )
 READY = Gauge("monofil_ready", "1 when the server can take a call")
 LAG_EVERY_S = 0.05
+EVIDENCE_DAYS = 30  # how far back the figures of trees go at a start: a month of calls is read in a second
 IDLE_COLLECTION_S = (
     5.0  # the cyclic collector is off while serving; it runs this often, generation by generation
 )
@@ -281,6 +283,7 @@ class Hotline:
             )
         )
         self._go(self._tell_phones(), "phones")
+        self._go(self._recall_evidence(), "evidence")
         stack.push_async_callback(self._end_tasks)
         self.switch.on_call(runner.accept)
 
@@ -402,6 +405,15 @@ class Hotline:
                     )
                 )
                 crash_point("server.phone_told")
+
+    async def _recall_evidence(self) -> None:
+        """The figures of the trees' nodes from before this start, so that a restart does not begin at nothing."""
+        until = self.clock.now()
+        since = until - timedelta(days=EVIDENCE_DAYS)
+        try:
+            self.runner.evidence.remember(await self.stores.trees.node_counts(since, until, BOUNDS_S))
+        except Unavailable:
+            log.warning("the figures of the trees could not be read")
 
     async def _watch_lag(self) -> None:
         """Measure how late the loop is. (The SIP endpoint measures its own lag, and refuses calls by it.)"""

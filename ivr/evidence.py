@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ivr.events import Entered, Left
+from routing.store import NodeCount
 
 # Upper bounds of the time buckets in seconds: 12 % steps, so that a median is right within 6 %.
 BOUNDS_S = tuple(0.05 * 1.12**i for i in range(100))
+
+
+FAILED = frozenset(
+    {"error", "timeout", "failed"}
+)  # exits that the log, which knows no more, counts as failures
 
 
 @dataclass(slots=True)
@@ -44,10 +51,7 @@ class Evidence:
         self._figures: dict[tuple[str, int, str], NodeFigures] = {}
 
     def note(self, happened: Entered | Left) -> None:
-        key = (happened.tree, happened.version, happened.node)
-        figures = self._figures.get(key)
-        if figures is None:
-            figures = self._figures[key] = NodeFigures(*key)
+        figures = self._of(happened.tree, happened.version, happened.node)
         if isinstance(happened, Entered):
             figures.entered += 1
             return
@@ -55,6 +59,23 @@ class Evidence:
         figures.times[bisect_left(BOUNDS_S, happened.seconds)] += 1
         figures.failed += happened.failed
         figures.hung_up += happened.exit == "hangup"
+
+    def remember(self, counts: Iterable[NodeCount]) -> None:
+        """Add what the log has, counted with the bounds BOUNDS_S: who left a node had entered it."""
+        for it in counts:
+            figures = self._of(it.tree, it.version, it.node)
+            figures.entered += it.count
+            figures.exits[it.exit] = figures.exits.get(it.exit, 0) + it.count
+            figures.times[it.bucket] += it.count
+            figures.failed += it.count if it.exit in FAILED else 0
+            figures.hung_up += it.count if it.exit == "hangup" else 0
+
+    def _of(self, tree: str, version: int, node: str) -> NodeFigures:
+        key = (tree, version, node)
+        figures = self._figures.get(key)
+        if figures is None:
+            figures = self._figures[key] = NodeFigures(*key)
+        return figures
 
     def rows(self, tree: str | None = None, version: int | None = None) -> list[NodeFigures]:
         return [

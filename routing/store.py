@@ -118,6 +118,18 @@ class TreeVersion:
     document: Any
 
 
+@dataclass(frozen=True, slots=True)
+class NodeCount:
+    """So many stays in a node that ended by one exit; `bucket` of the bounds asked with were reached."""
+
+    tree: str
+    version: int
+    node: str
+    exit: str
+    bucket: int
+    count: int
+
+
 class Trees(Protocol):
     async def current(self, tree: str) -> TreeVersion | None: ...
 
@@ -128,6 +140,12 @@ class Trees(Protocol):
     async def versions(self, tree: str) -> Sequence[TreeVersion]: ...
 
     async def publish(self, tree: str, document: Any, *, by: str, note: str = "") -> TreeVersion: ...
+
+    async def node_counts(
+        self, since: datetime, until: datetime, bounds_s: Sequence[float]
+    ) -> Sequence[NodeCount]:
+        """How often nodes were left, by exit and by how many of the rising `bounds_s` the stay reached."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from routing.store import (
     ContactView,
     InteractionView,
     MergeView,
+    NodeCount,
     Person,
     PhoneSecret,
     PopRows,
@@ -361,6 +362,11 @@ class TreeVersions(_Store):
     async def version(self, tree: str, number: int) -> TreeVersion | None:
         row = await self._one("tree_version", tree, number)
         return _tree_version(row) if row else None
+
+    async def node_counts(
+        self, since: datetime, until: datetime, bounds_s: Sequence[float]
+    ) -> Sequence[NodeCount]:
+        return [NodeCount(*row) for row in await self._all("node_counts", since, until, list(bounds_s))]
 
     async def versions(self, tree: str) -> Sequence[TreeVersion]:
         return [_tree_version(row) for row in await self._all("tree_versions", tree)]

@@ -75,6 +75,10 @@ SELECT id, version, at, by, note, document FROM tree WHERE organisation_id = $1 
 -- name: add_tree
 INSERT INTO tree (organisation_id, id, version, at, by, note, document) VALUES ($1, $2, $3, $4, $5, $6, $7)
 
+-- name: node_counts
+SELECT tree, version, node, exit, width_bucket(seconds, $4::float8[]) AS bucket, count(*)
+FROM path_step WHERE organisation_id = $1 AND at >= $2 AND at < $3 GROUP BY 1, 2, 3, 4, 5
+
 -- name: case
 SELECT * FROM case_told WHERE organisation_id = $1 AND id = $2
 

@@ -26,7 +26,7 @@ from routing.aio.postgres import (
     stores,
 )
 from routing.site import Site
-from routing.store import Changed, PhoneSecret, Stores, Unavailable, WebSession
+from routing.store import Changed, NodeCount, PhoneSecret, Stores, Unavailable, WebSession
 from tests.routing.hotline import START, HandClock, hotline, site
 
 
@@ -197,6 +197,10 @@ async def test_a_pop_tells_who_may_be_calling_what_they_passed_and_what_came_bef
         await line.ok(m.FactsLearned, interaction=second, facts={"language": "fr", "parcel": "6A123"})
         await line.ok(m.Enqueued, interaction=second, queue="general")
         assert await there.contacts.language_in(second) == "en"
+        since, until = line.clock.now() - timedelta(days=1), line.clock.now() + timedelta(seconds=1)
+        (left,) = await there.trees.node_counts(since, until, [1.0, 2.0, 3.0])
+        assert left == NodeCount("main", 3, "menu", "1", bucket=2, count=1)
+        assert await there.trees.node_counts(since, since, [1.0]) == []
         pop = await there.timeline.pop(second)
         assert pop is not None
         (person,) = pop.persons
