@@ -362,7 +362,9 @@ class T(StrEnum):
     ENDED = "interaction.ended"  # outcome, code, by
     ABANDONED = "interaction.abandoned"  # waited_s, in: qualifying | waiting | offered
     INTERRUPTED = "interaction.interrupted"  # reason
-    LEFT_QUEUE = "interaction.left_queue"  # queue, how: key | overflow | closing, rule (of the queue, at closing)
+    LEFT_QUEUE = (
+        "interaction.left_queue"  # queue, how: key | overflow | closing, rule (of the queue, at closing)
+    )
     RECORDING_STORED = "recording.stored"  # recording, duration_ms, bytes, complete (path in the side table)
     PRESENCE_CHANGED = "advisor.presence"  # presence, reason, by: advisor | missed | shift
     REACH_CHANGED = "advisor.reach"  # channel, reachable
