@@ -53,7 +53,11 @@ def direct_site(folder: Path, **changes: dict[str, Any]) -> Path:
     changes = {name: dict(entries) for name, entries in changes.items()}
     queues = changes.setdefault("queues", {})
     queues["general"] = QUEUE | {"needs": ["fr>=1 | en>=1"]} | queues.get("general", {})
-    queues["apart"] = QUEUE | {"name": "À part", "needs": ["facturation>=5", "reclamations>=5"]}
+    queues["apart"] = QUEUE | {
+        "name": "À part",
+        "offer": {"voice": "3s"},
+        "needs": ["facturation>=5", "reclamations>=5"],
+    }
     changes["advisors"] = {
         "ines": {"skills": {"facturation": 5, "reclamations": 5}, "queues": ["apart"]}
     } | changes.get("advisors", {})

@@ -27,7 +27,8 @@ def needs(program: str) -> pytest.MarkDecorator:
 
 
 CALL = """<?xml version="1.0" encoding="ISO-8859-1" ?>
-<scenario name="a caller who hangs up after a while (-d)">
+<scenario name="a caller who hangs up after a while (-d), and tries again when the server is busy (503)">
+  <label id="again"/>
   <send retrans="500"><![CDATA[
 INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
@@ -50,6 +51,7 @@ a=rtpmap:0 PCMU/8000
 ]]></send>
   <recv response="100" optional="true"></recv>
   <recv response="180" optional="true"></recv>
+  <recv response="503" optional="true" next="busy"></recv>
   <recv response="200" rrs="true"></recv>
   <send><![CDATA[
 ACK [next_url] SIP/2.0
@@ -74,7 +76,21 @@ Max-Forwards: 70
 Content-Length: 0
 
 ]]></send>
-  <recv response="200"></recv>
+  <recv response="200" next="done"></recv>
+  <label id="busy"/>
+  <send><![CDATA[
+ACK sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+[last_Via:]
+[last_From:]
+[last_To:]
+Call-ID: [call_id]
+CSeq: 1 ACK
+Max-Forwards: 70
+Content-Length: 0
+
+]]></send>
+  <pause milliseconds="1000" next="again"/>
+  <label id="done"/>
 </scenario>
 """
 
@@ -234,6 +250,9 @@ class PyVoip:
         if self._process.returncode is None:
             self._process.kill()
         await self._process.communicate()
+        assert self._process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            await self._process.stdin.wait_closed()
 
     def _write(self, line: str) -> None:
         assert self._process is not None
