@@ -37,7 +37,7 @@ from routing.distribution import Board as EngineBoard
 from routing.models import Clock, Event, Presence, State, T
 from routing.projection import AdvisorRow, InteractionRow
 from routing.site import Advisor, Site
-from routing.store import PopRows, Stores, WebSession
+from routing.store import InteractionView, PopRows, Stores, WebSession
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +47,7 @@ CLOSING_S = 1.0  # for a farewell; then the connection is cut
 KERNEL_BYTES = 256 << 10
 RESUME_EVENTS = 2000  # remembered; further behind, a snapshot is cheaper than what was missed
 HEARTBEAT_S = 20.0
+VIEWS_KEPT = 1000  # interactions as last read
 BUILDERS = 4  # frames built at once; the pool has other work
 CASES_FOLLOWED = 8  # a page hears of so many cases that it opened last
 
@@ -279,6 +280,8 @@ class Live:
         self._expected: dict[UUID, tuple[str, asyncio.Future[None]]] = {}
         self._pipe: asyncio.Queue[tuple[Event, asyncio.Task[list[Out]] | None]] = asyncio.Queue()
         self._builders = asyncio.Semaphore(BUILDERS)
+        self._views: dict[UUID, asyncio.Task[InteractionView | None]] = {}  # read after the last event
+        self._reading: set[asyncio.Task[InteractionView | None]] = set()
         self._recent: deque[_Past] = deque(maxlen=RESUME_EVENTS)
         self._early: list[Event] | None = []
         self._dirty = True
@@ -305,9 +308,10 @@ class Live:
     async def __aexit__(self, *_: object) -> None:
         if self._unsubscribe:
             self._unsubscribe()
-        for task in self._tasks:
+        ending = (*self._tasks, *self._reading)
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         while not self._pipe.empty():
             left, building = self._pipe.get_nowait()
             self.seq = max(self.seq, left.seq)
@@ -371,6 +375,7 @@ class Live:
         owners.add(self._owner(event))
         self._dirty |= changed is not None
         self._note(event)
+        self._outdate(event)
         self.seq = max(self.seq, event.seq)
         past = _Past(event, frozenset(a for a in owners if a), changed)
         self._recent.append(past)
@@ -392,6 +397,39 @@ class Live:
 
     def _owner(self, event: Event) -> str | None:
         return self.seats.owner(event.interaction) if event.interaction else None
+
+    def _wanted(self, past: _Past) -> bool:
+        """Whether an open page may see what happened to the event's interaction or case: else nothing is read."""
+        people = past.owners | {str(past.event.data.get("by"))}
+        case = past.event.case
+        return any(
+            page.caller.login in people
+            or bool(page.caller.roles & SUPERVISORS)
+            or case is None
+            or case in page.cases
+            for page in self.pages
+        )
+
+    async def _view(self, interaction: UUID) -> InteractionView | None:
+        """An interaction as it stands, read once for all events that came with its last one."""
+        reading = self._views.get(interaction)
+        if reading is None or (reading.done() and (reading.cancelled() or reading.exception() is not None)):
+            if len(self._views) > VIEWS_KEPT:
+                self._views.clear()
+            reading = asyncio.create_task(self._read(interaction))
+            self._views[interaction] = reading
+            self._reading.add(reading)
+            reading.add_done_callback(self._reading.discard)
+        return await asyncio.shield(reading)
+
+    async def _read(self, interaction: UUID) -> InteractionView | None:
+        return await self.stores.timeline.interaction(interaction)
+
+    def _outdate(self, event: Event) -> None:
+        if event.interaction is None or event.type in CASE_EVENTS or event.type in CONTACT_EVENTS:
+            self._views.clear()
+        else:
+            self._views.pop(event.interaction, None)
 
     async def _frames(self, past: _Past) -> list[Out]:
         async with self._builders:
@@ -428,17 +466,23 @@ class Live:
                 None,
                 f"advisors/{event.advisor}",
             )
-        view = None
-        if interaction is not None and (
-            kind in INTERACTION_EVENTS or kind in {T.OFFERED, T.OFFER_ENDED} or rows.timeline_kind(event)
+        wanted = self._wanted(past)
+        view, made = None, None
+        if wanted and kind is T.OFFERED and (made := await self._offer_rows(event)) is not None:
+            view = made[1].interaction
+        elif (
+            wanted
+            and interaction is not None
+            and (kind in INTERACTION_EVENTS or kind is T.OFFER_ENDED or rows.timeline_kind(event))
         ):
-            view = await timeline.interaction(interaction)
+            view = await self._view(interaction)
         if view is not None and (kind in INTERACTION_EVENTS or kind in {T.OFFERED, T.OFFER_ENDED}):
             shown = rows.interaction(view, recording=self.recording(view.id))
             beside.append(
                 ("interaction.changed", shown, mine, SUPERVISORS, None, f"interactions/{interaction}")
             )
-        if kind is T.OFFERED and (offer := await self.offer(event)) is not None:
+        if made is not None:
+            offer = made[0]
             to = frozenset({event.advisor} if event.advisor else ())
             main = ("offer.made", offer, to, frozenset(), None, f"offers/{offer.id}")
         if kind is T.OFFER_ENDED:
@@ -450,7 +494,7 @@ class Live:
             }
             main = ("offer.ended", data, mine, frozenset(), None, f"offers/{event.data['offer']}")
         case = case or (view.case if view else None)
-        if case is not None and rows.timeline_kind(event):
+        if wanted and case is not None and rows.timeline_kind(event):
             notes = await timeline.notes(case) if kind is T.NOTE_ADDED else {}
             recordings = {}
             if kind in rows.FINAL and view is not None:
@@ -463,7 +507,11 @@ class Live:
                 beside.append(
                     ("timeline.added", {"case": case, "item": item}, to, frozenset(), case, f"cases/{case}")
                 )
-        if case is not None and (kind in CASE_EVENTS or kind in rows.FINAL or kind is T.INTERACTION_OPENED):
+        if (
+            wanted
+            and case is not None
+            and (kind in CASE_EVENTS or kind in rows.FINAL or kind is T.INTERACTION_OPENED)
+        ):
             found = await self.stores.cases.get(case)
             if found is not None:
                 to = mine | frozenset({str(event.data["by"])} if event.data.get("by") else ())
@@ -514,13 +562,16 @@ class Live:
 
     async def offer(self, made: Event) -> schemas.Offer | None:
         """An offer with everything its advisor needs to know."""
+        found = await self._offer_rows(made)
+        return found[0] if found else None
+
+    async def _offer_rows(self, made: Event) -> tuple[schemas.Offer, PopRows] | None:
         assert made.interaction is not None
-        site = self.site()
         found = await self.stores.timeline.pop(made.interaction)
         if found is None:
             return None
-        queue = next((q for q in site.queues if q.id == found.interaction.queue), None)
-        return schemas.Offer(
+        queue = next((q for q in self.site().queues if q.id == found.interaction.queue), None)
+        offer = schemas.Offer(
             id=UUID(str(made.data["offer"])),
             interaction=rows.interaction(found.interaction),
             deadline=datetime.fromtimestamp(float(made.data["deadline"]), made.at.tzinfo),
@@ -528,6 +579,7 @@ class Live:
             pop=await self._told(found),
             pop_at=queue.pop if queue else "ring",
         )
+        return offer, found
 
     async def _told(self, found: PopRows) -> schemas.Pop:
         return screenpop.pop(found, self.site(), self.clock.now(), await self.titles.of(found.path))
@@ -697,7 +749,9 @@ class Live:
                 schemas.CodeRow(id=c.id, labels=dict(c.labels), solves=c.solves) for c in site.wrapup_codes
             ],
             pause_reasons=list(site.pause_reasons),
-            queues=[schemas.QueueName(id=q.id, name=q.name) for q in site.queues],
+            queues=[
+                schemas.QueueRow(id=q.id, name=q.name, wrapup_codes=list(q.wrapup_codes)) for q in site.queues
+            ],
             site=schemas.SiteRow(name=site.name, languages=list(site.languages), time_zone=site.time_zone),
         )
 
