@@ -144,30 +144,48 @@ class Phone(asyncio.DatagramProtocol):
 
 
 class House:
-    """A media link with the phones that are on it."""
+    """A media link with the phones that are on it. `lent`: the link of another house, whose worker goes on."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, lent: House | None = None, **settings: Any) -> None:
         self.events: list[MediaEvent] = []
         self._more = asyncio.Event()
         self._phones: list[Phone] = []
+        self._lent = lent is not None
+        self.hear: Callable[[MediaEvent], None] = self._hear
+        if lent is not None:
+            self.link: MediaLink = lent.link
+            lent.hear = self._hear
+            return
         first = free_ports(200)
         workers = int(settings.pop("workers", 1))
         self.link = MediaLink(
-            workers=workers, host="127.0.0.1", ports=(first, first + 199), hear=self._hear, **settings
+            workers=workers,
+            host="127.0.0.1",
+            ports=(first, first + 199),
+            hear=lambda event: self.hear(event),
+            **settings,
         )
+
+    def _told(self, event: MediaEvent) -> None:
+        self.hear(event)
 
     def _hear(self, event: MediaEvent) -> None:
         self.events.append(event)
         self._more.set()
 
     async def __aenter__(self) -> House:
-        await self.link.start()
+        if not self._lent:
+            await self.link.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for phone in self._phones:
             await phone.close()
-        await self.link.stop()
+        if self._lent:
+            for leg in list(self.link._of):
+                await self.link.close(leg)
+        else:
+            await self.link.stop()
 
     async def phone(self, host: str = "127.0.0.1") -> Phone:
         phone = await Phone.open(host)

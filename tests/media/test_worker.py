@@ -10,11 +10,12 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvloop
+import pytest_asyncio
 
 from media import rtcp, rtp, tone, wav
 from media.aio.link import (
@@ -30,6 +31,15 @@ from media.aio.link import (
 )
 from tests.media.phone import House, free_ports
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def worker() -> AsyncIterator[House]:
+    """One worker for all tests that leave it alive."""
+    async with House() as house:
+        yield house
+
 
 def tone_file(folder: Path, name: str, frequency_hz: float, ms: int) -> str:
     path = folder / f"{name}.wav"
@@ -38,8 +48,10 @@ def tone_file(folder: Path, name: str, frequency_hz: float, ms: int) -> str:
 
 
 @pytest.mark.parametrize(("one", "other"), [(0, 0), (8, 8), (0, 8), (8, 0)])
-async def test_two_joined_legs_hear_each_other_in_pitch_and_level(one: int, other: int) -> None:
-    async with House() as house:
+async def test_two_joined_legs_hear_each_other_in_pitch_and_level(
+    worker: House, one: int, other: int
+) -> None:
+    async with House(worker) as house:
         ana, bob = await house.leg("a", one), await house.leg("b", other)
         house.link.join("a", "b")
         ana.speak(440, one)
@@ -61,9 +73,9 @@ async def test_two_joined_legs_hear_each_other_in_pitch_and_level(one: int, othe
 
 
 async def test_the_outgoing_stream_is_continuous_over_prompt_join_part_and_a_new_source(
-    tmp_path: Path,
+    worker: House, tmp_path: Path
 ) -> None:
-    async with House() as house:
+    async with House(worker) as house:
         ana, bob, cyd = await house.leg("a"), await house.leg("b"), await house.leg("c")
         house.link.play("a", 1, [tone_file(tmp_path, "one", 500, 200)])
         await house.told(MediaPlayEnded)
@@ -90,8 +102,8 @@ async def test_the_outgoing_stream_is_continuous_over_prompt_join_part_and_a_new
         assert sum(times) / 8000 == pytest.approx(wall_s, abs=0.15)
 
 
-async def test_a_prompt_begins_within_40_ms_and_stops_at_once(tmp_path: Path) -> None:
-    async with House() as house:
+async def test_a_prompt_begins_within_40_ms_and_stops_at_once(worker: House, tmp_path: Path) -> None:
+    async with House(worker) as house:
         ana = await house.leg("a")
         file = tone_file(tmp_path, "long", 600, 5000)
         await house.settled()
@@ -111,8 +123,10 @@ async def test_a_prompt_begins_within_40_ms_and_stops_at_once(tmp_path: Path) ->
         assert sorted(delays)[5] <= 0.040, delays
 
 
-async def test_prompts_follow_one_another_without_a_gap_and_end_when_all_is_said(tmp_path: Path) -> None:
-    async with House() as house:
+async def test_prompts_follow_one_another_without_a_gap_and_end_when_all_is_said(
+    worker: House, tmp_path: Path
+) -> None:
+    async with House(worker) as house:
         ana = await house.leg("a", 8)
         files = [tone_file(tmp_path, "x", 500, 333), tone_file(tmp_path, "y", 900, 267)]
         house.link.play("a", 5, files)
@@ -126,8 +140,8 @@ async def test_prompts_follow_one_another_without_a_gap_and_end_when_all_is_said
         assert tone.rms(pcm[320 * 8 : 346 * 8]) > 8000
 
 
-async def test_a_prompt_replaces_another_and_music_goes_round(tmp_path: Path) -> None:
-    async with House() as house:
+async def test_a_prompt_replaces_another_and_music_goes_round(worker: House, tmp_path: Path) -> None:
+    async with House(worker) as house:
         ana = await house.leg("a")
         house.link.play("a", 1, [tone_file(tmp_path, "x", 500, 100)], loop=True)
         await ana.hears_tone(500, ms=400)
@@ -138,10 +152,10 @@ async def test_a_prompt_replaces_another_and_music_goes_round(tmp_path: Path) ->
         await ana.hears_tone(900, ms=400)
 
 
-async def test_files_that_are_missing_or_lie_are_left_out(tmp_path: Path) -> None:
+async def test_files_that_are_missing_or_lie_are_left_out(worker: House, tmp_path: Path) -> None:
     (tmp_path / "liar.wav").write_bytes(wav.header(10, 7000) + b"x" * 99)
     os.mkfifo(tmp_path / "pipe.wav")
-    async with House() as house:
+    async with House(worker) as house:
         ana = await house.leg("a")
         names = ["missing.wav", "liar.wav", "pipe.wav"]
         good = tone_file(tmp_path, "good", 500, 100)
@@ -155,8 +169,10 @@ async def test_files_that_are_missing_or_lie_are_left_out(tmp_path: Path) -> Non
         assert len(ana.heard) >= 5
 
 
-async def test_a_joined_leg_on_hold_hears_music_and_then_the_other_again(tmp_path: Path) -> None:
-    async with House() as house:
+async def test_a_joined_leg_on_hold_hears_music_and_then_the_other_again(
+    worker: House, tmp_path: Path
+) -> None:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b")
         house.link.join("a", "b")
         bob.speak(1000)
@@ -173,8 +189,8 @@ async def test_a_joined_leg_on_hold_hears_music_and_then_the_other_again(tmp_pat
         await ana.hears_tone(1000)
 
 
-async def test_a_key_press_is_one_digit_and_is_passed_on_in_the_other_sides_number() -> None:
-    async with House() as house:
+async def test_a_key_press_is_one_digit_and_is_passed_on_in_the_other_sides_number(worker: House) -> None:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b", telephone_event=96)
         house.link.join("a", "b")
         ana.say(b"\xff" * 160)
@@ -200,16 +216,16 @@ async def test_a_key_press_is_one_digit_and_is_passed_on_in_the_other_sides_numb
         assert {b.sequence - a.sequence for a, b in itertools.pairwise(packets)} <= {1, -65535}
 
 
-async def test_a_digit_whose_end_is_lost_is_told_by_time_out() -> None:
-    async with House() as house:
+async def test_a_digit_whose_end_is_lost_is_told_by_time_out(worker: House) -> None:
+    async with House(worker) as house:
         ana = await house.leg("a")
         ana.say(b"\xff" * 160)
         ana.say(b"\x03\x0a\x00\xa0", 101, step=0, marker=True)
         assert await house.told(MediaDigit) == [MediaDigit("a", "3", 20)]
 
 
-async def test_strangers_are_neither_heard_nor_answered_nor_obeyed(tmp_path: Path) -> None:
-    async with House() as house:
+async def test_strangers_are_neither_heard_nor_answered_nor_obeyed(worker: House, tmp_path: Path) -> None:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b")
         house.link.join("a", "b")
         stranger = await house.phone("127.0.0.9")
@@ -238,8 +254,8 @@ async def test_strangers_are_neither_heard_nor_answered_nor_obeyed(tmp_path: Pat
         assert figures.malformed == 0
 
 
-async def test_a_burst_from_a_stranger_before_the_phone_speaks_wins_nothing() -> None:
-    async with House() as house:
+async def test_a_burst_from_a_stranger_before_the_phone_speaks_wins_nothing(worker: House) -> None:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b")
         house.link.join("a", "b")
         stranger = await house.phone("127.0.0.9")
@@ -254,8 +270,8 @@ async def test_a_burst_from_a_stranger_before_the_phone_speaks_wins_nothing() ->
         assert stranger.raw == 0
 
 
-async def test_a_phone_behind_a_nat_is_believed_after_five_packets() -> None:
-    async with House() as house:
+async def test_a_phone_behind_a_nat_is_believed_after_five_packets(worker: House) -> None:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b")
         house.link.join("a", "b")
         natted = await house.phone("127.0.0.7")
@@ -272,8 +288,8 @@ async def test_a_phone_behind_a_nat_is_believed_after_five_packets() -> None:
         assert (await house.link.close("a")).strangers <= 5
 
 
-async def test_the_same_host_from_another_port_is_believed_at_once() -> None:
-    async with House() as house:
+async def test_the_same_host_from_another_port_is_believed_at_once(worker: House) -> None:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b")
         house.link.join("a", "b")
         other = await house.phone()
@@ -284,8 +300,8 @@ async def test_the_same_host_from_another_port_is_believed_at_once() -> None:
         await other.hears(1)
 
 
-async def test_a_stream_that_moves_is_followed_and_an_invented_one_is_not() -> None:
-    async with House() as house:
+async def test_a_stream_that_moves_is_followed_and_an_invented_one_is_not(worker: House) -> None:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b")
         house.link.join("a", "b")
         ana.speak(500)
@@ -302,11 +318,11 @@ async def test_a_stream_that_moves_is_followed_and_an_invented_one_is_not() -> N
         assert impostor.raw == 0
 
 
-async def test_rubbish_is_counted_and_nothing_else_happens() -> None:
+async def test_rubbish_is_counted_and_nothing_else_happens(worker: House) -> None:
     seed = random.randrange(2**32)
     print("seed", seed)
     chance = random.Random(seed)
-    async with House() as house:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b")
         house.link.join("a", "b")
         house.link.watch("a", True)
@@ -338,8 +354,8 @@ async def test_rubbish_is_counted_and_nothing_else_happens() -> None:
         assert figures.malformed > 500
 
 
-async def test_loss_and_disorder_are_counted_and_passed_on_as_they_are() -> None:
-    async with House() as house:
+async def test_loss_and_disorder_are_counted_and_passed_on_as_they_are(worker: House) -> None:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b")
         house.link.join("a", "b")
         order = [0, 1, 2, 4, 3, 5, 6, 9, 10, 10, 11]
@@ -380,8 +396,8 @@ async def test_a_leg_that_falls_silent_is_told_once_and_sooner_in_talk_than_on_h
         assert {event.leg for event in house.of(MediaStalled)} == {"a"}
 
 
-async def test_voice_is_told_when_it_begins_and_when_it_ends() -> None:
-    async with House() as house:
+async def test_voice_is_told_when_it_begins_and_when_it_ends(worker: House) -> None:
+    async with House(worker) as house:
         ana = await house.leg("a")
         house.link.watch("a", True)
         ana.speak(300, level=0.7)
@@ -393,8 +409,8 @@ async def test_voice_is_told_when_it_begins_and_when_it_ends() -> None:
         assert heard[-1].silent_s == pytest.approx(0.6, abs=0.05)
 
 
-async def test_three_legs_hear_the_two_others_and_not_themselves() -> None:
-    async with House() as house:
+async def test_three_legs_hear_the_two_others_and_not_themselves(worker: House) -> None:
+    async with House(worker) as house:
         phones = [await house.leg(name, codec) for name, codec in (("a", 0), ("b", 8), ("c", 0))]
         for one, other in (("a", "b"), ("a", "c"), ("b", "c")):
             house.link.join(one, other)
@@ -412,8 +428,8 @@ async def test_three_legs_hear_the_two_others_and_not_themselves() -> None:
         await phones[0].hears_tone(900)
 
 
-async def test_in_a_chain_only_the_middle_hears_both_ends() -> None:
-    async with House() as house:
+async def test_in_a_chain_only_the_middle_hears_both_ends(worker: House) -> None:
+    async with House(worker) as house:
         ana, bob, cyd = await house.leg("a", 8), await house.leg("b", 0), await house.leg("c", 8)
         house.link.join("a", "b")
         house.link.join("b", "c")
@@ -430,8 +446,8 @@ async def test_in_a_chain_only_the_middle_hears_both_ends() -> None:
         await bob.hears_tone(400)
 
 
-async def test_reports_are_sent_and_those_of_the_phone_are_heard() -> None:
-    async with House() as house:
+async def test_reports_are_sent_and_those_of_the_phone_are_heard(worker: House) -> None:
+    async with House(worker) as house:
         ana = await house.phone()
         reports = await house.phone()
         while reports.port != ana.port + 1:  # a pair of ports, as phones have
@@ -459,10 +475,10 @@ async def test_reports_are_sent_and_those_of_the_phone_are_heard() -> None:
 
 
 async def test_a_recording_has_each_side_on_its_own_channel_and_the_length_of_the_call(
-    tmp_path: Path,
+    worker: House, tmp_path: Path
 ) -> None:
     path = tmp_path / "new" / "call.wav"
-    async with House() as house:
+    async with House(worker) as house:
         ana, bob = await house.leg("a", 0), await house.leg("b", 8)
         house.link.join("a", "b")
         ana.speak(440, 0)
@@ -489,9 +505,11 @@ async def test_a_recording_has_each_side_on_its_own_channel_and_the_length_of_th
     assert tone.dominant_hz(right[-9600:-1600]) == pytest.approx(1000, abs=4)
 
 
-async def test_a_recording_ends_with_its_legs_and_never_writes_over_another(tmp_path: Path) -> None:
+async def test_a_recording_ends_with_its_legs_and_never_writes_over_another(
+    worker: House, tmp_path: Path
+) -> None:
     path = tmp_path / "call.wav"
-    async with House() as house:
+    async with House(worker) as house:
         ana, bob = await house.leg("a"), await house.leg("b")
         house.link.record("r1", str(path), "a", "b")
         house.link.record("r2", str(path), "a", "b")
@@ -526,9 +544,9 @@ async def test_a_full_disk_cuts_the_recording_and_not_the_call(tmp_path: Path) -
         await bob.hears_tone(500)
 
 
-async def test_a_recording_never_follows_a_link(tmp_path: Path) -> None:
+async def test_a_recording_never_follows_a_link(worker: House, tmp_path: Path) -> None:
     (tmp_path / "r.wav").symlink_to(tmp_path / "elsewhere.wav")
-    async with House() as house:
+    async with House(worker) as house:
         await house.leg("a")
         house.link.record("r", str(tmp_path / "r.wav"), "a", "a")
         assert not (await house.told(MediaRecorded))[0].complete
@@ -637,18 +655,3 @@ asyncio.run(main())
     finally:
         asyncio.get_running_loop().remove_reader(handle)
         os.close(handle)
-
-
-def test_it_runs_on_uvloop_as_well() -> None:
-    async def call() -> None:
-        async with House() as house:
-            ana, bob = await house.leg("a"), await house.leg("b")
-            house.link.join("a", "b")
-            ana.speak(500)
-            await bob.hears_tone(500)
-            os.kill(house.link.pids[0], signal.SIGKILL)
-            assert (await house.told(WorkerLost))[0].legs == ("a", "b")
-            await house.restarted()
-            await house.link.open("c")
-
-    uvloop.run(call())
