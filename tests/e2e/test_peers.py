@@ -275,6 +275,40 @@ async def test_pyvoip_ignores_cancel_and_its_late_answer_is_acknowledged_and_hun
         await karim.console.set_presence("offline")
 
 
+@pytest.mark.parametrize(
+    "spelling", ["P-Asserted-Identity", "P-ASSERTED-IDENTITY ", "Remote-Party-ID", "X-Monofil-Call"]
+)
+async def test_a_phone_cannot_say_who_it_is_only_the_trunk_can(hotline: Hotline, spelling: str) -> None:
+    """Fault rows 20 and 26: identity comes from the password, or from a trunk that is believed."""
+    forged = "<sip:+33699999999@127.0.0.1>"
+    async with hotline.at_work("lea", ready=False) as lea:
+        assert lea.phone is not None
+        last = (await hotline.sql("SELECT coalesce(max(seq), 0) AS seq FROM event"))[0]["seq"]
+        call = await lea.phone.call(hotline.uri(), headers={spelling: forged})
+        await call.wait_up(LONG_S)
+        call.hang_up()
+        await call.wait_ended()
+    async with caller(7) as phone:
+        call = await phone.call(hotline.uri(), headers={spelling: forged})
+        await call.wait_up(LONG_S)
+        call.hang_up()
+        await call.wait_ended()
+
+    async def both() -> bool:
+        rows = await hotline.sql(
+            "SELECT d.received FROM interaction_data d JOIN event e USING (interaction)"
+            " WHERE e.seq > $1 AND e.type = 'interaction.opened' ORDER BY e.seq",
+            last,
+        )
+        if len(rows) < 2:
+            return False
+        believed = "+33699999999" if "ASSERTED" in spelling.upper() else phone.user
+        assert [row["received"] for row in rows] == ["101", believed]
+        return True
+
+    await hotline.until(both)
+
+
 async def alive(hotline: Hotline) -> None:
     """A call still comes through, and the log holds no trace."""
     async with caller(6) as phone:
