@@ -46,7 +46,6 @@ from routing.site import (
 )
 
 CHANNELS = ("voice", "chat", "mail")
-ROLES = ("advisor", "supervisor", "admin")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 FRENCH_DAYS = ("lun", "mar", "mer", "jeu", "ven", "sam", "dim")
 POP_PLACES = ("e164", "call", "case", "contact", "interaction", "queue")
@@ -272,7 +271,6 @@ Spans = Annotated[tuple[str, ...], BeforeValidator(_spans)]
 Date = Annotated[str, BeforeValidator(_date)]
 Level = Annotated[int, Field(ge=1, le=5)]
 Channel = Literal["voice", "chat", "mail"]
-Dialled = Annotated[str, BeforeValidator(_by(_DIALLED, "number"))]
 E164 = Annotated[str, BeforeValidator(_by(_E164, "e164"))]
 Re2 = Annotated[str, BeforeValidator(_re2)]
 Words = dict[Id, Text]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 import phonenumbers
@@ -178,8 +178,6 @@ def board_row(row: Row) -> s.BoardRow:
         formula=row.formula,
     )
 
-
-ItemKind = Callable[[Event], str]
 
 _KINDS: Mapping[T, str] = {
     T.NOTE_ADDED: "note",

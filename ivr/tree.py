@@ -27,8 +27,6 @@ KINDS = (
 )  # fmt: skip
 LATER_KINDS = ("callback", "voicemail")
 KEYS = tuple("0123456789*#")
-TYPES = ("string", "number", "boolean", "object")
-CHECKSUMS = ("luhn", "mod97", "s10")
 BUILT_IN = ("caller", "dialled", "channel", "language", "keys")
 RETURN = "return"
 EMPTY: Mapping[str, Any] = {"string": "", "number": 0, "boolean": False, "object": None}

@@ -9,7 +9,7 @@ reply always goes to the address that wrote (F3).
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from uuid import UUID
 
 import phonenumbers
@@ -94,13 +94,6 @@ def refuse_merge(contact: UUID, into: UUID, rows: Rows) -> str | None:
     if root(into, rows) == contact:
         return "same_person"
     return None
-
-
-def may_merge_alone(
-    one: Iterable[tuple[str, str]], other: Iterable[tuple[str, str]], verified: Callable[[str], bool]
-) -> bool:
-    """F1: without a human only where both hold one identical key of a verified kind; else only proposed."""
-    return any(verified(kind) for kind, value in set(one) & set(other) if value)
 
 
 def reply_address(interaction: InteractionRow, rows: Rows) -> AddressRow | None:

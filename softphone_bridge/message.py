@@ -175,10 +175,6 @@ class Via(NamedTuple):
     branch: str
     rport: str | None  # None: not asked for
 
-    @property
-    def sent_by(self) -> str:
-        return f"{self.host}:{self.port}".lower() if self.port else self.host.lower()
-
 
 class Message:
     """A request (`method`, `uri`) or a response (`status` > 0, `reason`).

@@ -29,7 +29,6 @@ PORTS = frozenset({80, 443})
 CONNECTIONS = 200
 REMEMBERED = 1_000  # look-ups a node whose time is kept for the p95
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
 
 SECONDS = Histogram(
     "monofil_lookup_seconds", "Look-ups of trees", ["outcome"], buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
