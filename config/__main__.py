@@ -284,10 +284,10 @@ def why(
 
 def _password(given: bool) -> tuple[str, bool]:
     """(password, was it made up). With --stdin the first line of standard input."""
-    from config import commands
+    from cti.aio.sessions import made_up_password
 
     if not given:
-        return commands.made_up_password(), True
+        return made_up_password(), True
     text = sys.stdin.readline().rstrip("\r\n")
     if len(text) < 12:
         raise Failure(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,10 +19,9 @@ from routing.aio import cluster, postgres
 from routing.aio.clock import IdMaker, SystemClock
 from routing.site import Advisor, Site
 from routing.store import Changed, PhoneSecret, SiteVersion, Stores
+from softphone_bridge.digest import ha1
 
 BY_APPLY = "apply"  # `by` of the versions that came from a file; all others are changes made elsewhere
-# without letters and digits that are mistaken for one another on paper or on the telephone
-ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 @asynccontextmanager
@@ -125,15 +122,9 @@ async def export(settings: Settings, organisation: str | None) -> SiteVersion:
         return await _current(at)
 
 
-def made_up_password() -> str:
-    """About 79 bits, in groups that can be read out."""
-    return "-".join("".join(secrets.choice(ALPHABET) for _ in range(4)) for _ in range(4))
-
-
 def phone_secret(account: str, realm: str, password: str) -> PhoneSecret:
     """HA1 in both forms (RFC 8760); the password itself is kept nowhere."""
-    text = f"{account}:{realm}:{password}".encode()
-    return PhoneSecret(account, realm, hashlib.md5(text).hexdigest(), hashlib.sha256(text).hexdigest())  # noqa: S324
+    return PhoneSecret(account, realm, *ha1(account, realm, password))
 
 
 async def set_password(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,7 +21,7 @@ from cti import rows, schemas
 from cti.aio.control import CallControl, NotPossible
 from cti.aio.live import Live, sum_versions
 from cti.aio.pages import ConsoleFiles
-from cti.aio.sessions import COOKIE, SignIns, client_address
+from cti.aio.sessions import COOKIE, SignIns, client_address, made_up_password
 from cti.schemas import Limit, ShortId
 from routing import explain
 from routing.aio.web import (
@@ -79,7 +78,6 @@ log = structlog.get_logger(__name__)
 
 V1 = "/api/v1"
 FINAL_STATES = frozenset({State.ENDED, State.ABANDONED, State.INTERRUPTED})
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another
 
 WAITING = prometheus_client.Gauge("monofil_queue_waiting", "Who waits", ["queue", "channel"])
 LEVEL = prometheus_client.Gauge(
@@ -819,11 +817,6 @@ async def put_advisor(ask: Ask, id: ShortId, body: schemas.AdvisorBody) -> Advis
     return body
 
 
-def new_password() -> str:
-    """About 98 bits, without letters that are taken for others."""
-    return "-".join("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
-
-
 def _advisor(ask: Ask, id: str) -> Advisor:
     found = next((a for a in _cti(ask).site().site.advisors if a.id == id), None)
     if found is None:
@@ -836,7 +829,7 @@ async def new_login_password(ask: Ask, id: ShortId) -> schemas.Secret:
     """Give an advisor a new password, shown once; every session of theirs ends."""
     cti = _cti(ask)
     _advisor(ask, id)
-    password = new_password()
+    password = made_up_password()
     await cti.stores.people.set_password_hash(id, await cti.sign_ins.hash(password))
     cti.sign_ins.forget(id)
     cti.live.close_pages(id)
@@ -851,7 +844,7 @@ async def new_phone_password(ask: Ask, id: ShortId) -> schemas.PhoneSecret:
     advisor = _advisor(ask, id)
     if not advisor.phone:
         raise Problem(409, "no-phone", "This advisor has no phone account; give one first.")
-    password = new_password()
+    password = made_up_password()
     md5, sha256 = ha1(advisor.phone, cti.telephony.realm, password)
     await cti.stores.accounts.set_secret(PhoneSecret(advisor.phone, cti.telephony.realm, md5, sha256))
     await cti.secret_set()
@@ -994,4 +987,4 @@ def console_application(
     return app
 
 
-__all__ = ["ROUTES", "Console", "SiteWords", "Telephony", "console_application", "new_password"]
+__all__ = ["ROUTES", "Console", "SiteWords", "Telephony", "console_application"]

@@ -29,12 +29,18 @@ log = structlog.get_logger(__name__)
 FAILURES = Counter("monofil_sign_in_failures_total", "Sign-ins with a wrong login or password")
 
 COOKIE = "monofil_session"
+LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # of passwords that we make up
 VERIFIERS = 2  # argon2 takes a core and 64 MB for a while; more at once would be heard in calls
 WAITING_VERIFICATIONS = 16
 REMEMBER_S = 5.0  # how long a session found in the database is believed
 BRIDGE_S = 60.0  # and how long while the database does not answer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def made_up_password() -> str:
+    """About 98 bits, in groups that can be read out; no letter or digit is taken for another."""
+    return "-".join("".join(secrets.choice(LETTERS) for _ in range(5)) for _ in range(4))
 
 
 def hash_token(token: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -344,8 +344,12 @@ class _Call:
         return CustomerLeft(key=key, organisation=organisation, interaction=self.interaction)
 
     async def run(self) -> None:
+        await self._guarded(self._begin())
+
+    async def _guarded(self, beginning: Coroutine[Any, Any, None]) -> None:
+        """Begin, then live until the call is over or somebody else has it; a mistake of ours ends this call only."""
         try:
-            await self._begin()
+            await beginning
             await self._live()
         except asyncio.CancelledError:
             self._end("interrupted", "stopping")
@@ -361,22 +365,14 @@ class _Call:
         if former is not None:
             await asyncio.wait([former])
         self._ended = self._released = False
-        try:
-            assert self.walk is not None
-            await self._do(deque(self.walk.resume(self._now())))
-            assert self.queue is not None
-            self._waiting = Waiting(self.queue.announce_place)
-            await self._announce(Say((Spoken("prompt", "requeued"), Spoken("prompt", "hold")), self.language))
-            await self._live()
-        except asyncio.CancelledError:
-            self._end("interrupted", "stopping")
-            raise
-        except Exception:
-            self.runner.failures += 1
-            self._log.exception("A call failed after its advisor was lost")
-            await self._apologise("internal fault")
-        finally:
-            await self._close()
+        await self._guarded(self._wait_again())
+
+    async def _wait_again(self) -> None:
+        assert self.walk is not None
+        await self._do(deque(self.walk.resume(self._now())))
+        assert self.queue is not None
+        self._waiting = Waiting(self.queue.announce_place)
+        await self._announce(Say((Spoken("prompt", "requeued"), Spoken("prompt", "hold")), self.language))
 
     def take_back(self) -> None:
         """The advisor is lost: the leg is ours again, in the old place."""
