@@ -1,6 +1,16 @@
 -- What the desk writes and reads. Each `put_…` takes the organisation, then one array for each column of the row,
 -- in the order of the row's fields in routing/projection.py (a test holds them together).
 
+-- The log and the keys of a small group; larger ones are copied.
+-- name: put_log
+WITH log AS (
+    INSERT INTO event (organisation_id, seq, id, at, type, interaction, case_id, contact, advisor, data)
+    SELECT $1, u.*
+    FROM unnest($2::bigint[], $3::uuid[], $4::timestamptz[], $5::text[], $6::uuid[], $7::uuid[], $8::uuid[], $9::text[], $10::jsonb[]) AS u
+)
+INSERT INTO submission (organisation_id, key, at, first_seq, last_seq, refused)
+SELECT $1, u.* FROM unnest($11::uuid[], $12::timestamptz[], $13::bigint[], $14::bigint[], $15::text[]) AS u
+
 -- name: put_contact
 INSERT INTO contact AS t (organisation_id, id, created_at, changed_at, provisional, draft, merged_into, merge_id)
 SELECT $1, u.id, u.created_at, u.changed_at, u.provisional, u.draft, u.merged_into, u.merge_id

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from routing import models as m
+from routing.aio.postgres import connect
 from tests.routing.hotline import hotline
 
 
@@ -58,3 +61,42 @@ async def test_a_contact_marked_vip_is_served_before_those_who_came_earlier(data
         again = await line.call("+33611111111")
         assert (places, told) == ([2, 1], [None, 10])
         assert line.desk.place(again) == 2, "no VIP any more"
+
+
+@pytest.mark.parametrize("calls", [1, 60])
+async def test_a_group_of_any_size_is_logged_whole_and_its_keys_are_remembered(
+    database: str, calls: int
+) -> None:
+    async with asyncio.timeout(30), hotline(database) as line:
+        keys = [line.ids() for _ in range(calls)]
+        opened = [
+            {
+                "key": key,
+                "interaction": key,
+                "channel": "voice",
+                "direction": "in",
+                "address": f"+336112{n:05}",
+            }
+            for n, key in enumerate(keys)
+        ]
+        before = line.desk.commits
+        first = await asyncio.gather(
+            *(line.ok(m.InteractionOpened, call=str(n), **it) for n, it in enumerate(opened))
+        )
+        assert line.desk.commits - before <= 2, "they were stored together"
+        heard = list(line.heard)
+        assert len(heard) >= 2 * calls
+    connection = await connect(database)
+    try:
+        log = await connection.fetch("SELECT seq, id, type, case_id, data FROM event ORDER BY seq")
+    finally:
+        await connection.close()
+    assert [tuple(row) for row in log] == [(e.seq, e.id, e.type.value, e.case, e.data) for e in heard]
+    async with (
+        asyncio.timeout(30),
+        hotline(database, clock=line.clock) as line,
+    ):  # which remembers nothing itself
+        again = await asyncio.gather(
+            *(line.ok(m.InteractionOpened, call=str(n), **it) for n, it in enumerate(opened))
+        )
+        assert [[e.id for e in it.events] for it in again] == [[e.id for e in it.events] for it in first]
