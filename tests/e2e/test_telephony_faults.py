@@ -16,11 +16,12 @@ from cti.aio.headless import HeadlessConsole, Refused
 from media import dtmf, g711, rtp, tone
 from softphone_bridge.aio.phone import Call, CallFailed, NotEnrolled, Phone
 from softphone_bridge.events import Cause
-from tests.e2e.hotline import APART, DIRECT, LONG_S, Hotline, Person, direct_site, open_hotline
+from tests.e2e.hotline import APART, DIRECT, LONG_S, Hotline, Person, a_moment, direct_site, open_hotline
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CALLER_HZ, LEA_HZ, KARIM_HZ, INES_HZ, STRANGER_HZ = 440.0, 700.0, 900.0, 1100.0, 1500.0
+ENDS = ("ended", "abandoned", "interrupted")
 ENV = {
     "MONOFIL_RTP_PORTS": "15100-15499",
     "MONOFIL_NO_RTP_END_S": "5",
@@ -225,7 +226,7 @@ async def test_an_advisor_whose_phone_vanishes_is_freed_and_the_caller_keeps_his
             assert row["advisor"] == "karim"
         events = await hotline.events(interaction)
         assert events.count("interaction.requeued") == 1
-        assert sum(events.count(f"interaction.{kind}") for kind in ("ended", "abandoned", "interrupted")) == 1
+        assert sum(events.count(f"interaction.{kind}") for kind in ENDS) == 1
 
 
 async def test_a_caller_whose_goodbye_is_lost_frees_the_advisor_and_is_closed_once(hotline: Hotline) -> None:
@@ -244,7 +245,7 @@ async def test_a_caller_whose_goodbye_is_lost_frees_the_advisor_and_is_closed_on
         await lea.presence(lambda p: p["work"] == "idle" and p["misses"] == 0)
         await hotline.until_over(interaction)
         events = await hotline.events(interaction)
-        assert sum(events.count(f"interaction.{kind}") for kind in ("ended", "abandoned", "interrupted")) == 1
+        assert sum(events.count(f"interaction.{kind}") for kind in ENDS) == 1
 
 
 async def test_a_caller_on_hold_hears_music_and_his_leaving_frees_the_advisor_at_once(
@@ -269,6 +270,59 @@ async def test_a_caller_on_hold_hears_music_and_his_leaving_frees_the_advisor_at
         await lea.presence(lambda p: p["work"] == "idle")
         row = await hotline.until_over(interaction)
         assert row["advisor"] == "lea"
+
+
+async def test_a_phone_that_holds_may_be_silent_for_longer_than_a_line_without_sound(
+    hotline: Hotline,
+) -> None:
+    async with (
+        hotline.at_work("lea", tone_hz=LEA_HZ) as lea,
+        Phone(user="+33600000012", tone_hz=CALLER_HZ) as caller,
+    ):
+        call, interaction = await dial(hotline, caller)
+        ringing = await lea.ringing()
+        ringing.answer()
+        await both_hear(call, ringing, LEA_HZ)
+        assert await ringing.hold()
+        ringing.sound.muted = True
+        await lea.console.wait_for("interaction.changed", lambda i: i["id"] == interaction and i["held"])
+        heard = call.sound.received
+        while call.sound.received < heard + 350:  # 7 s of music; a leg without sound is given up after 5
+            await asyncio.wait_for(call.sound.wait(), LONG_S)
+        assert ringing.up
+        ringing.sound.muted = False
+        assert await ringing.hold(False)
+        await both_hear(call, ringing, LEA_HZ)
+        call.hang_up()
+        row = await hotline.until_over(interaction)
+        assert row["advisor"] == "lea"
+        assert "interaction.requeued" not in await hotline.events(interaction)
+
+
+async def test_an_answer_that_crosses_the_caller_s_goodbye_leaves_nobody_on_a_silent_line(
+    hotline: Hotline,
+) -> None:
+    async with hotline.at_work("lea", tone_hz=LEA_HZ) as lea:
+        for round_ in range(6):
+            async with Phone(user=f"+3360000010{round_}", tone_hz=CALLER_HZ) as caller:
+                call, interaction = await dial(hotline, caller)
+                ringing = await lea.ringing()
+                first, second = (
+                    (call.hang_up, ringing.answer) if round_ % 2 else (ringing.answer, call.hang_up)
+                )
+                first()
+                if round_ > 3:
+                    await a_moment()
+                second()
+                await ringing.wait_ended(LONG_S)
+                await call.wait_ended(LONG_S)
+                await hotline.until_over(interaction)
+                events = await hotline.events(interaction)
+                assert sum(events.count(f"interaction.{kind}") for kind in ENDS) == 1
+                assert events.count("offer.made") == events.count("offer.ended")
+        board = await hotline.admin.get("/board")
+        seat = next(a for a in board["advisors"] if a["advisor"] == "lea")
+        assert (seat["presence"], seat["work"], seat["misses"]) == ("ready", "idle", 0)
 
 
 class Raw(asyncio.DatagramProtocol):
@@ -537,4 +591,4 @@ async def test_a_phone_that_is_deaf_to_signalling_is_found_by_the_session_timer_
         await new.unregister()
     events = await hotline.events(interaction)
     assert events.count("interaction.requeued") == 1
-    assert sum(events.count(f"interaction.{kind}") for kind in ("ended", "abandoned", "interrupted")) == 1
+    assert sum(events.count(f"interaction.{kind}") for kind in ENDS) == 1
