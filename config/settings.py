@@ -278,8 +278,6 @@ class Settings(BaseModel):
                 raise ValueError("addresses or networks with commas between them, like 10.0.0.0/8") from None
         return value
 
-    # what is worked out
-
     @property
     def speech_cache(self) -> Path:
         return self.data_dir / "speech"

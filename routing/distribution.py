@@ -161,8 +161,6 @@ class Distribution:
             Tick: self._tick,
         }
 
-    # The outside.
-
     def step(self, event: Event, now: float) -> list[Decision]:
         """`now`: unix seconds, from the one clock; what was due by then happens first."""
         if now > self._now:
@@ -185,8 +183,6 @@ class Distribution:
                 return at
             heapq.heappop(timers)
         return None
-
-    # Matching.
 
     def _match(self) -> None:
         free, new = self._free, self._new
@@ -404,8 +400,6 @@ class Distribution:
             lines,
         )
 
-    # Where items stand.
-
     def _line(self, rules: Queue, channel: str, needs: tuple[Need, ...]) -> Line:
         key = rules.id, channel, needs
         line = self._lines.get(key)
@@ -545,8 +539,6 @@ class Distribution:
                 if line.shy:
                     self._new.update(line.shy)
 
-    # The end of an offer.
-
     def _end_offer(self, item: Item, how: str, reason: str) -> Serving:
         advisor = self._roster.by_id[item.advisor or ""]
         del self._offers[item.offer]
@@ -636,8 +628,6 @@ class Distribution:
         if most > 0 and advisor.misses >= most and advisor.presence == "ready":
             self._out.append(Paused(advisor.id, "missed"))
             self._present(advisor, "pause", "missed", None)
-
-    # Talk, wrap-up, and other ends.
 
     def _stop_active(self, item: Item) -> Serving:
         advisor = self._roster.by_id[item.advisor or ""]
@@ -786,8 +776,6 @@ class Distribution:
         else:
             self._aim(item)
 
-    # Waiting.
-
     def _enqueue(self, event: Enqueue) -> None:
         rules = self._queues.get(event.queue)
         if rules is None:
@@ -877,8 +865,6 @@ class Distribution:
             item.state is State.ACTIVE and self._now - item.entered <= rules.targets[item.channel].seconds
         )
         group.outcomes.append((self._now, in_time))
-
-    # Advisors and rules.
 
     def _rules_set(self, event: RulesSet) -> None:
         self._rules += 1
@@ -1045,8 +1031,6 @@ class Distribution:
                 self._roster.refresh(advisor)
                 self._at(item.wrapup_until, "wrapup", item, item.wrapup_until)
 
-    # Time.
-
     def _at(self, at: float, kind: str, ref: object, stamp: object) -> None:
         self._timer_count += 1
         heapq.heappush(self._timers, (at, self._timer_count, kind, ref, stamp))
@@ -1168,8 +1152,6 @@ class Distribution:
         self._forecasting = again
         if again:
             self._at(self._now + FORECAST_EVERY_S, "forecast", None, None)
-
-    # Views.
 
     def state(self, interaction: str) -> tuple[State, str | None, int] | None:
         """(state, advisor, epoch) of what is waiting, offered, active or in wrap-up; else None."""

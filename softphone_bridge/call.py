@@ -13,11 +13,7 @@ from enum import IntEnum
 from softphone_bridge import digest, session
 from softphone_bridge.dialog import Dialog, flow_of
 from softphone_bridge.events import Cause, Source
-from softphone_bridge.message import (
-    Message,
-    request_bytes,
-    response_bytes,
-)
+from softphone_bridge.message import Message, new_branch, request_bytes, response_bytes
 from softphone_bridge.parser import SERVED
 from softphone_bridge.signals import (
     Acked,
@@ -35,13 +31,14 @@ from softphone_bridge.signals import (
     StackSettings,
     Target,
 )
-from softphone_bridge.timers import Timer, Wheel
+from softphone_bridge.timers import LONG_T1, Timer, Wheel
 from softphone_bridge.transaction import I, S, Transaction, Transactions
 from softphone_bridge.uri import printable, quoted
 
 ALLOW = "Allow: " + ", ".join(SERVED)
 GLARE_OURS_S = 2.5  # RFC 3261 14.1: 2.1 to 4 s for the owner of the Call-ID …
 GLARE_THEIRS_S = 1.0  # … and 0 to 2 s for the other
+REFRESH_AGAIN_S = 2.0  # ours: a refresh waits for another request of the dialog to be over
 
 
 class Phase(IntEnum):
@@ -309,12 +306,20 @@ class Calls:
         leg.local_sdp = sdp
         leg.offer_in_ok = not leg.remote_sdp
         leg.phase = Phase.ANSWERED
-        data = response_bytes(
+        data = self._ok(leg, request, flow, sdp, to_tag=leg.tag)
+        self._transactions.step(leg.invite, I.SEND_2XX, now, data)
+        self._watch_ok(leg, data, flow, request.cseq[0], now)
+        leg.request = None
+        return True
+
+    def _ok(self, leg: Leg, request: Message, flow: Flow, sdp: bytes, *, to_tag: str = "") -> bytes:
+        """The 200 to an INVITE or UPDATE, with the session timer agreed on."""
+        return response_bytes(
             request,
             200,
             host=flow.host,
             port=flow.port,
-            to_tag=leg.tag,
+            to_tag=to_tag,
             headers=(
                 self._contact[flow.transport],
                 ALLOW,
@@ -324,10 +329,6 @@ class Calls:
             ),
             body=sdp,
         )
-        self._transactions.step(leg.invite, I.SEND_2XX, now, data)
-        self._watch_ok(leg, data, flow, request.cseq[0], now)
-        leg.request = None
-        return True
 
     def _watch_ok(self, leg: Leg, data: bytes, flow: Flow, cseq: int, now: float) -> None:
         """Resend a 200 until its ACK (13.3.1.4); over a stream only the wait is kept."""
@@ -413,7 +414,7 @@ class Calls:
         dialog, leg, settings = fork.dialog, fork.leg, self._settings
         assert leg is not None
         dialog.local_cseq += 1
-        fork.branch = "z9hG4bK" + self._new_id()
+        fork.branch = new_branch(self._new_id())
         fork.provisional = False
         flow = dialog.flow
         via = self.via(flow, fork.branch)
@@ -588,7 +589,7 @@ class Calls:
         )
         data = request_bytes(f"CANCEL {fork.uri} SIP/2.0", lines)
         self._transactions.ask("CANCEL", fork.branch, dialog.flow, data, NOBODY, now)
-        self._transactions.give_up(transaction, 64 * self._settings.t1_s, now)
+        self._transactions.give_up(transaction, LONG_T1 * self._settings.t1_s, now)
 
     def end(self, name: str, status: int, reason: str, now: float) -> None:
         leg = self.legs.get(name)
@@ -665,7 +666,7 @@ class Calls:
         if not leg.ok or leg.ok_flow is None:
             return
         settings = self._settings
-        if now - leg.ok_since >= 64 * settings.t1_s:
+        if now - leg.ok_since >= LONG_T1 * settings.t1_s:
             self._stop_ok(leg)
             if leg.phase is Phase.ANSWERED or self.legs.get(leg.name) is leg:
                 self._bye(leg, now, ('Reason: SIP;cause=408;text="No ACK"',))
@@ -676,7 +677,7 @@ class Calls:
         if leg.ok_flow.transport == "udp":
             self._out.append((leg.ok_flow, leg.ok))
         leg.ok_interval_s = min(leg.ok_interval_s * 2, settings.t2_s)
-        last = leg.ok_since + 64 * settings.t1_s
+        last = leg.ok_since + LONG_T1 * settings.t1_s
         leg.ok_timer = self._wheel.set(min(now + leg.ok_interval_s, last), leg, "ok")
 
     def _agree(self, leg: Leg, terms: session.Terms, now: float) -> None:
@@ -692,7 +693,7 @@ class Calls:
         if leg.phase is not Phase.UP:
             return
         if leg.reinvite is not None or leg.pending is not None or leg.ok:
-            leg.session_timer = self._wheel.set(now + 2.0, leg, "refresh")
+            leg.session_timer = self._wheel.set(now + REFRESH_AGAIN_S, leg, "refresh")
             return
         if leg.method_refresh == "INVITE":
             self._reinvite(leg, leg.local_sdp, now, refresh=True)
@@ -808,7 +809,7 @@ class Calls:
         body: bytes = b"",
     ) -> Transaction:
         dialog.local_cseq += 1
-        branch = "z9hG4bK" + self._new_id()
+        branch = new_branch(self._new_id())
         flow = dialog.next_hop()
         data = self._in_dialog_bytes(dialog, method, dialog.local_cseq, branch, headers, body)
         ack: Callable[[Message], bytes] | None = None
@@ -830,7 +831,7 @@ class Calls:
         body: bytes = b"",
     ) -> bytes:
         lines = [
-            self.via(dialog.flow, branch or "z9hG4bK" + self._new_id()),
+            self.via(dialog.flow, branch or new_branch(self._new_id())),
             "Max-Forwards: 70",
             f"From: {dialog.local}",
             f"To: {dialog.remote}",
@@ -977,20 +978,7 @@ class Calls:
             leg.remote_sdp = request.body
         if sdp:
             leg.local_sdp = sdp
-        data = response_bytes(
-            request,
-            200,
-            host=flow.host,
-            port=flow.port,
-            headers=(
-                self._contact[flow.transport],
-                ALLOW,
-                "Supported: timer",
-                *session.answer_lines(leg.terms),
-                self._server,
-            ),
-            body=sdp,
-        )
+        data = self._ok(leg, request, flow, sdp)
         self._transactions.step(pending, I.SEND_2XX, now, data)
         if pending.kind.invite:
             self._watch_ok(leg, data, flow, request.cseq[0], now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from softphone_bridge import digest
-from softphone_bridge.message import Message, request_bytes
+from softphone_bridge.message import Message, new_branch, request_bytes
 from softphone_bridge.signals import Credentials, Enrolled, EnrolmentFailed, Flow, StackEvent
 from softphone_bridge.timers import Timer, Wheel
 from softphone_bridge.transaction import Transaction, Transactions
@@ -78,7 +78,7 @@ class Enrolment:
     def _send(self, now: float) -> None:
         self._tries += 1
         self._cseq += 1
-        branch = "z9hG4bK" + self._new_id()
+        branch = new_branch(self._new_id())
         me = f"<sip:{self._credentials.user}@{self._uri[4:]}>"
         lines = [
             self._via(self._registrar, branch),

@@ -350,6 +350,11 @@ def stamped_via(raw: str, via: Via | None, host: str, port: int) -> str:
     return f"{head};received={host}{comma}{rest}"
 
 
+def new_branch(token: str) -> str:
+    """A branch parameter made of an unguessable `token` (RFC 3261 8.1.1.7)."""
+    return "z9hG4bK" + token
+
+
 def response_bytes(
     request: Message,
     status: int,

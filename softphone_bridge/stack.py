@@ -39,7 +39,7 @@ from softphone_bridge.signals import (
     Target,
     TrunkRules,
 )
-from softphone_bridge.timers import Wheel
+from softphone_bridge.timers import LONG_T1, Wheel
 from softphone_bridge.transaction import (
     CLIENT_INPUTS,
     I,
@@ -78,6 +78,8 @@ CARRIED = ("diversion", "history-info", "user-agent", "subject", "privacy", "ide
 CARRIED_FROM_TRUNK = ("p-asserted-identity", "remote-party-id", "p-charge-info", "from", *INDICATORS)
 SUPPORTED = frozenset(("timer",))
 RETRY_AFTER_S = 2
+REFUSALS_PER_S = 5.0  # ours: enough to tell a carrier to slow down, too few to be an amplifier
+REFUSALS_BURST = 20.0
 MD5_ONLY = (
     "baresip v0.",
     "baresip v1.",
@@ -126,7 +128,9 @@ class Stack:
         self._guard = Guard(settings.realm, settings.secret, settings.nonce_life_s)
         self._guessing = Guessing(settings.guess_tries)
         self._sources = Buckets(settings.source_rate, settings.source_burst)
-        self._refusals = Buckets(5.0, 20.0)  # 503s a source gets once its share is used up; then silence
+        self._refusals = Buckets(
+            REFUSALS_PER_S, REFUSALS_BURST
+        )  # 503s a source gets once its share is used up; then silence
         self._valve = Valve()
         self._server = f"Server: {settings.agent}"
         self._trunks: list[tuple[_NETWORKS, str]] = []
@@ -615,7 +619,7 @@ class Stack:
     def _remember(self, once: tuple[str, str, int], now: float) -> None:
         if now >= self._seen_until:
             self._seen = (set(), self._seen[0])
-            self._seen_until = now + 64 * self.settings.t1_s
+            self._seen_until = now + LONG_T1 * self.settings.t1_s
         self._seen[0].add(once)
 
     def _no(self, request: Message, status: int, flow: Flow, counter: str, *headers: str) -> bool:

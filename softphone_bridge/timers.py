@@ -9,6 +9,9 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import Protocol
 
+LONG_T1 = (
+    64  # in T1: Timers B, F, H, J (RFC 3261 17), L, M (RFC 6026), and the wait for an ACK (RFC 3261 13.3.1.4)
+)
 SLOT_S = 0.01  # finer than any timer of RFC 3261 needs, coarse enough to share slots
 
 

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 from softphone_bridge.message import LocalError, Message
-from softphone_bridge.timers import Timer, Wheel
+from softphone_bridge.timers import LONG_T1, Timer, Wheel
 
 if TYPE_CHECKING:
     from softphone_bridge.signals import Flow
@@ -287,7 +287,7 @@ class Transactions:
         if flow.transport == "udp":
             transaction.interval_s = self._t1
             transaction.resend = self.wheel.set(now + self._t1, transaction, "resend")
-        transaction.timeout = self.wheel.set(now + 64 * self._t1, transaction, "timeout")
+        transaction.timeout = self.wheel.set(now + LONG_T1 * self._t1, transaction, "timeout")
         return transaction
 
     def step(
@@ -340,13 +340,13 @@ class Transactions:
                 self._linger(transaction, now)
             elif action is A.LINGER_LONG:
                 self._cancel(transaction)
-                transaction.linger = self.wheel.set(now + 64 * self._t1, transaction, "linger")
+                transaction.linger = self.wheel.set(now + LONG_T1 * self._t1, transaction, "linger")
             elif action is A.RESEND_SOON:
                 if not transaction.reliable:
                     transaction.interval_s = self._t1
                     transaction.resend = self.wheel.set(now + self._t1, transaction, "resend")
             elif action is A.WATCH:
-                transaction.timeout = self.wheel.set(now + 64 * self._t1, transaction, "timeout")
+                transaction.timeout = self.wheel.set(now + LONG_T1 * self._t1, transaction, "timeout")
             elif action is A.STOP_RESEND:
                 if transaction.resend is not None:
                     transaction.resend.cancel()
@@ -380,9 +380,9 @@ class Transactions:
             transaction.state = S.TERMINATED
             return
         if kind.client:
-            wait = 64 * self._t1 if kind.invite else self._t4  # timers D and K
+            wait = LONG_T1 * self._t1 if kind.invite else self._t4  # timers D and K
         else:
-            wait = self._t4 if kind.invite else 64 * self._t1  # timers I and J
+            wait = self._t4 if kind.invite else LONG_T1 * self._t1  # timers I and J
         transaction.linger = self.wheel.set(now + wait, transaction, "linger")
 
     def _cancel(self, transaction: Transaction) -> None:

@@ -51,6 +51,8 @@ class Around(Protocol):
 
 
 class Leg:
+    """One far side: what is heard from it, what it is sent, and with whom it is joined. Times are monotonic seconds."""
+
     __slots__ = (
         "_around",
         "_candidate",
@@ -164,8 +166,6 @@ class Leg:
         around.attend(door, self.on_door)
         around.attend(rtcp_socket, self.on_rtcp)
 
-    # the far side
-
     def connect(self, remote: Remote, now: float) -> None:
         before = self.remote
         self.remote = remote
@@ -232,8 +232,6 @@ class Leg:
         if remote is None or remote.host == "0.0.0.0":
             return 0
         return self.door.sendto(packet, (remote.host, remote.port))
-
-    # packets in
 
     def on_line(self, now: float) -> None:
         try:
@@ -394,8 +392,6 @@ class Leg:
             self._shift -= 1  # the far side must not miss a packet that was never for it
         self.expect = (reception.highest & 0xFFFF) + 1 if self._mapped or ear is None else -1
 
-    # packets out
-
     def hear_of(self, ear: Leg | None) -> None:
         """From now on our packets go to `ear`, or to nobody. Called whenever anything about the way has changed."""
         if ear is not self.ear:
@@ -462,8 +458,6 @@ class Leg:
         if self.remote is not None and self.remote.sending:
             self._write(self.codec | (MARKER if marker else 0), self._out_seq, self._out_stamp, payload)
 
-    # ears on what comes in
-
     def tap(self, now: float, stamp: int, payload_type: int, payload: bytes) -> None:
         for recording, side in self.recordings:
             recording.put(side, now, stamp, payload_type, payload)
@@ -477,8 +471,6 @@ class Leg:
 
     def retap(self) -> None:
         self.tapped = bool(self.recordings) or self.detector is not None or self.jitter is not None
-
-    # RTCP
 
     def on_rtcp(self, now: float) -> None:
         try:

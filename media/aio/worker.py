@@ -84,8 +84,6 @@ class Worker:
         control.setblocking(False)
         self.attend(control, self._hear_control)
 
-    # sockets
-
     def attend(self, handle: socket.socket, hear: Hear) -> None:
         number = handle.fileno()
         self._hearers[number] = hear
@@ -125,8 +123,6 @@ class Worker:
                 return
             except Exception:
                 traceback.print_exc()  # a bug of ours; it costs the packet or the command, not the calls
-
-    # commands
 
     def _hear_control(self, now: float) -> None:
         try:
@@ -410,8 +406,6 @@ class Worker:
         self.now = time.monotonic()
         for recording in self._recordings.values():
             recording.close(self.now)
-
-    # the beat
 
     def pressing(self, leg: Leg) -> None:
         self._pressed[leg.name] = leg

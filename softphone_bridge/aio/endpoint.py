@@ -30,7 +30,9 @@ log = logging.getLogger("monofil.sip")
 
 SWEEP_S = 2.0  # how often late connections are looked for
 LOG_EVERY_S = 1.0  # a line for a bug in what we were told, at most so often
-PORT_TRIES = 20
+PORT_TRIES = 20  # for a number that is free as a UDP and as a TCP port
+CONNECT_S = 5.0  # ours: Timer B of what waits for the connection runs on
+HELD_WHILE_CONNECTING = 100  # messages; later ones are lost, and their transactions say so
 
 
 class Endpoint:
@@ -273,7 +275,7 @@ class Endpoint:
     def _connect(self, flow: Flow, data: bytes) -> None:
         waiting = self._connecting.get(flow)
         if waiting is not None:
-            if len(waiting) < 100:
+            if len(waiting) < HELD_WHILE_CONNECTING:
                 waiting.append(data)
             return
         self._connecting[flow] = [data]
@@ -286,7 +288,7 @@ class Endpoint:
         try:
             from_here = None if self._bind in ("0.0.0.0", "::") else (self._bind, 0)
             _, connection = await asyncio.wait_for(
-                loop.create_connection(self._incoming, flow.host, flow.port, local_addr=from_here), 5.0
+                loop.create_connection(self._incoming, flow.host, flow.port, local_addr=from_here), CONNECT_S
             )
         except (OSError, TimeoutError):
             self._connecting.pop(flow, None)

@@ -62,8 +62,6 @@ class House:
         )
         self.stage.switch.on_call(self.runner.accept)
 
-    # the desk as the runner sees it, with its refusals noted
-
     async def submit(self, submission: m.Submission) -> m.Outcome:
         outcome = await self.desk.submit(submission)
         if outcome.refused is not None:

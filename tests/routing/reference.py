@@ -54,8 +54,6 @@ class Reference:
         self.out: list[s.Decision] = []
         self.last_order: dict[int, list[str]] = {}
 
-    # Who may have what.
-
     def needs(self, thing: Thing) -> tuple[Need, ...]:
         assert thing.queue is not None
         assert thing.told is not None
@@ -198,8 +196,6 @@ class Reference:
         self.out.append(
             s.Offered(thing.offer, thing.id, id, thing.queue, thing.channel, deadline, thing.epoch, None)  # type: ignore[arg-type]
         )
-
-    # What happens.
 
     def timer(self, at: float, kind: str, id: str, stamp: float) -> None:
         self.timers.append((at, len(self.timers), kind, id, stamp))

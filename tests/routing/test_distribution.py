@@ -136,9 +136,6 @@ def test_the_related_advisor_comes_before_the_longest_idle() -> None:
     """)
 
 
-# Stories.
-
-
 def hotline(*advisors: Advisor, queue: Queue | None = None, now: float = 0.0) -> Distribution:
     model = Distribution()
     model.step(s.RulesSet((queue or Queue("help", "help"),)), now)
