@@ -25,8 +25,9 @@ import structlog
 from routing.aio.clock import id_ms
 from routing.aio.crash import crash_point
 from routing.aio.postgres import connect, event_of, load_sql
-from routing.book import Batch, Book, Done, Loaded, Wants
+from routing.book import Batch, Book
 from routing.distribution import Board
+from routing.memory import Done, Loaded, Wants
 from routing.models import Clock, Event, Ids, Outcome, Submission, T
 from routing.projection import (
     TABLES,
@@ -50,6 +51,7 @@ HELD_MAX = 10_000  # submissions that may wait while the database is away
 SLOW_COMMIT_S = 1.0  # beyond this the desk calls itself unhealthy
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 ELECTION_POLL_S = 0.05
+LOOK_S = 2.0  # an idle desk looks this often whether its database is still there
 FINAL_KEPT = 2_000  # interactions that are over and can still be asked for in memory
 KEY_MARGIN_MS = 10_000  # a key made this much after our election cannot have been stored by a former desk
 
@@ -435,22 +437,22 @@ class Desk:
     async def _gather(self) -> bool:
         """Wait for something to do; False when asked to stop and nothing is left."""
         assert self._book is not None
-        if self._book.forgetful:
+        if self._book.memory.forgetful:
             self._book.forget()
         while not self._inbox:
             if self._stopping:
                 return False
             due = self._book.deadline()
-            wait_s = None if due is None else due - self._clock.unix()
-            if wait_s is not None and wait_s <= 0:
+            wait_s = LOOK_S if due is None else min(due - self._clock.unix(), LOOK_S)
+            if wait_s <= 0:
                 break
             self._wake.clear()
-            timer = None if wait_s is None else asyncio.get_running_loop().call_later(wait_s, self._wake.set)
             try:
-                await self._wake.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                if wait_s == LOOK_S:
+                    await self._look()
         most = 1 if self._singly else GROUP_MAX
         while self._inbox and len(self._work) < most:
             self._work.append(self._inbox.popleft())
@@ -458,13 +460,20 @@ class Desk:
             self._singly -= 1
         return True
 
+    async def _look(self) -> None:
+        """Nothing to do: is the database still there? While it does not answer we are not healthy."""
+        assert self._connection is not None
+        self._busy_since = self._loop_time()
+        await self._connection.execute("SELECT 1")
+        self._busy_since = None
+
     async def _decide(self) -> None:
         """Load, then decide without waiting."""
         assert self._book is not None
         told = [work.told for work in self._work if work.told is not None]
-        wants = self._book.wants(told, sure_new=self._sure_new)
+        wants = self._book.memory.wants(told, sure_new=self._sure_new)
         if wants:
-            self._book.load(await self._load(wants), wants)
+            self._book.memory.load(await self._load(wants), wants)
         crash_point("desk.loaded")
         now = self._clock.now()
         for work in self._work:
@@ -560,7 +569,7 @@ class Desk:
                 each.answer.set_result(Outcome(tuple(batch.events)))
                 continue
             assert self._book is not None
-            done = self._book.known(each.told.key)
+            done = self._book.memory.known(each.told.key)
             assert done is not None
             try:
                 events = await self._events_of(done, batch, first)

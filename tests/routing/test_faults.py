@@ -263,3 +263,16 @@ async def test_two_desks_of_one_organisation_never_decide_at_once(database: str)
 async def _second(dsn: str) -> int:
     async with hotline(dsn) as line:
         return line.desk.seq
+
+
+async def test_an_idle_desk_notices_that_its_database_is_gone_and_that_it_is_back(database: str) -> None:
+    async with asyncio.timeout(30), Cut(database) as proxy, hotline(proxy.dsn) as line:
+        assert line.desk.healthy
+        proxy.refusing = True
+        proxy.cut()
+        while line.desk.healthy:  # noqa: ASYNC110 - health is asked for, it is not told
+            await asyncio.sleep(0)
+        proxy.refusing = False
+        while not line.desk.healthy:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await line.call(queue=None)
