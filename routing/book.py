@@ -1,13 +1,12 @@
 """The book: the desk's pure half. Submissions and time go in; events, rows and what must be stored come out.
 
-Rule 1: whatever a submission needs is loaded before it is handled (`wants`); handling never waits.
+Rule 1: whatever a submission needs is in the memory before it is handled; handling never waits.
 Rule 2: a submission is refused before its first event or not at all; what is refused changes nothing.
 Rule 3: rows change only by `project`; the distribution changes only by `step`, and each decision becomes its event.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from routing.distribution import Distribution
 from routing.explain import to_json
 from routing.identity import normalise, persons, refuse_merge, root, sort_name
 from routing.interaction import Input
+from routing.memory import Done, Loaded, Memory
 from routing.models import (
     FINAL,
     AdvisorLost,
@@ -79,8 +79,6 @@ from routing.projection import (
 )
 from routing.site import Need, Site
 
-REMEMBERED_KEYS = 50_000  # outcomes kept in memory; older ones are looked up
-REMEMBERED_ROWS = 50_000  # rows kept beyond those of live interactions before all of them are forgotten
 NEVER_READ = (StepRow, NoteRow, RecordingRow)  # written, never needed for a decision
 VOICE = "voice"
 TOLD_BUSY = frozenset({"busy", "not_registered", "failed", "no_answer"})  # a miss, not a refusal (Q16)
@@ -92,45 +90,6 @@ class Refused(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
-
-
-@dataclass(slots=True)
-class Wants:
-    """What must be loaded before a submission can be handled."""
-
-    keys: set[UUID] = field(default_factory=set)
-    interactions: set[UUID] = field(default_factory=set)
-    calls: set[str] = field(default_factory=set)
-    offers: set[UUID] = field(default_factory=set)
-    cases: set[UUID] = field(default_factory=set)
-    contacts: set[UUID] = field(
-        default_factory=set
-    )  # with all who are one with them, their addresses and cases
-    merges: set[UUID] = field(default_factory=set)
-    addresses: set[tuple[str, str]] = field(default_factory=set)  # (kind, normalised value)
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.keys
-            or self.interactions
-            or self.calls
-            or self.offers
-            or self.cases
-            or self.contacts
-            or self.merges
-            or self.addresses
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A submission that has been decided; its events are those from first_seq to last_seq."""
-
-    key: UUID
-    at: datetime
-    first_seq: int
-    last_seq: int
-    refused: str | None
 
 
 @dataclass(slots=True)
@@ -147,19 +106,6 @@ class Batch:
         return bool(self.events or self.done)
 
 
-@dataclass(slots=True)
-class Loaded:
-    """Rows as stored. `owners`: (kind, value) → contact → address id; `whole`: contacts loaded with all theirs."""
-
-    rows: list[Row] = field(default_factory=list)
-    whole: set[UUID] = field(default_factory=set)
-    owners: dict[tuple[str, str], dict[UUID, UUID]] = field(default_factory=dict)
-    done: dict[UUID, Done] = field(default_factory=dict)
-    vips: dict[UUID, bool] = field(default_factory=dict)  # contact → marked VIP
-    last_seq: int = 0
-    last_case: int = 0
-
-
 S = TypeVar("S", bound=Submission)
 
 
@@ -169,7 +115,7 @@ class Book:
     def __init__(self, organisation: UUID, site: Site, ids: Ids) -> None:
         self.organisation = organisation
         self.site = site
-        self.rows = Rows()
+        self.memory = Memory(site.country)
         self.last_seq = 0
         self.distribution = Distribution()
         self._ids = ids
@@ -177,16 +123,8 @@ class Book:
         self._now = datetime.fromtimestamp(0, UTC)
         self._unix = 0.0
         self._batch = Batch()
-        self._owners: dict[tuple[str, str], dict[UUID, UUID]] = {}
-        self._calls: set[str] = set()
-        self._whole: set[UUID] = set()  # contacts loaded with all that is theirs
-        self._vips: dict[UUID, bool] = {}  # contact → marked VIP
-        self._cases_of: dict[UUID, set[UUID]] = {}  # contact → cases that are or were its own
-        self._merged_into: dict[UUID, set[UUID]] = {}  # contact → those that are or were linked to it
-        self._done: OrderedDict[UUID, Done] = OrderedDict()
         self._offer_ids: dict[int, UUID] = {}
         self._offer_numbers: dict[UUID, int] = {}
-        self._loose = 0
         self._handlers: dict[type[Submission], Callable[[Any], None]] = {
             InteractionOpened: self._interaction_opened,
             TreeEntered: self._tree_entered,
@@ -220,138 +158,21 @@ class Book:
             PriorityChanged: self._priority_changed,
         }
 
-    def wants(
-        self, submissions: Iterable[Submission], *, sure_new: Callable[[UUID], bool] = lambda key: False
-    ) -> Wants:
-        """What is not known yet. `sure_new(key)`: nobody can have stored that key, so it need not be looked for."""
-        wants = Wants()
-        for told in submissions:
-            if told.key not in self._done and not sure_new(told.key):
-                wants.keys.add(told.key)
-            contacts: list[UUID] = []
-            interaction = getattr(told, "interaction", None)
-            if isinstance(told, InteractionOpened):
-                if told.call is not None and told.call not in self._calls:
-                    wants.calls.add(told.call)
-                address = (told.address_kind, normalise(told.address_kind, told.address, self.site.country))
-                if address[1] and address not in self._owners:
-                    wants.addresses.add(address)
-                if told.case is not None:
-                    self._want_case(wants, told.case)
-                if told.contact is not None:
-                    contacts.append(told.contact)
-            elif interaction is not None and self.rows.find(InteractionRow, interaction) is None:
-                wants.interactions.add(interaction)
-            if isinstance(told, OfferAccepted | OfferRefused | PopShown):
-                if self.rows.find(OfferRow, told.offer) is None:
-                    wants.offers.add(told.offer)
-            elif isinstance(told, NoteWritten | CaseCreated | CaseChanged | CaseChosen):
-                self._want_case(wants, told.case)
-            if isinstance(told, CaseCreated | ContactChosen | ContactChanged | ContactsMerged):
-                contacts.append(told.contact)
-            if isinstance(told, ContactsMerged):
-                contacts.append(told.into)
-            if isinstance(told, ContactChanged):
-                for kind, raw in told.add_addresses:
-                    value = normalise(kind, raw, self.site.country)
-                    if value and (kind, value) not in self._owners:
-                        wants.addresses.add((kind, value))
-            if isinstance(told, MergeUndone) and self.rows.find(MergeRow, told.merge) is None:
-                wants.merges.add(told.merge)
-            wants.contacts.update(each for each in contacts if each not in self._whole)
-        return wants
-
-    def _want_case(self, wants: Wants, case: UUID) -> None:
-        if self.rows.find(CaseRow, case) is None:
-            wants.cases.add(case)
-
-    def load(self, loaded: Loaded, wants: Wants | None = None) -> None:
-        """Take in what the database has; what the book knows already is newer and stays."""
-        for row in loaded.rows:
-            if self.rows.find(type(row), key_of(row)) is None:
-                self._put(row)
-        for address, owners in loaded.owners.items():
-            known = self._owners.setdefault(address, {})
-            for contact, id_ in owners.items():
-                known.setdefault(contact, id_)
-        for done in loaded.done.values():
-            self._remember(done)
-        if wants is not None:
-            for address in wants.addresses:
-                self._owners.setdefault(address, {})
-        self._whole |= loaded.whole
-        self._vips = loaded.vips | self._vips
-        for found in loaded.rows:
-            if isinstance(found, InteractionRow) and found.call is not None:
-                self._calls.add(found.call)
-
-    def _put(self, row: Row) -> None:
-        self.rows.put(row)
-        self._loose += 1
-        if isinstance(row, CaseRow):
-            self._cases_of.setdefault(row.contact, set()).add(row.id)
-        elif isinstance(row, ContactRow) and row.merged_into is not None:
-            self._merged_into.setdefault(row.merged_into, set()).add(row.id)
-
-    def _members(self, person: UUID) -> set[UUID]:
-        """All contacts that are one with a root, itself among them."""
-        found, open_ = {person}, [person]
-        while open_:
-            above = open_.pop()
-            for contact in self._merged_into.get(above, ()):
-                if contact not in found and self.rows.get(ContactRow, contact).merged_into == above:
-                    found.add(contact)
-                    open_.append(contact)
-        return found
-
-    def _remember(self, done: Done) -> None:
-        self._done[done.key] = done
-        if len(self._done) > REMEMBERED_KEYS:
-            self._done.popitem(last=False)
-
-    def known(self, key: UUID) -> Done | None:
-        return self._done.get(key)
-
     @property
-    def forgetful(self) -> bool:
-        """Enough is remembered that `forget` is worth its time."""
-        return self._loose > REMEMBERED_ROWS
+    def rows(self) -> Rows:
+        return self.memory.rows
 
     def forget(self) -> None:
         """Keep only what live interactions need. Call it only when nothing waits to be stored."""
         assert not self._batch
-        old, self.rows = self.rows, Rows()
-        self._owners, self._whole, self._calls = {}, set(), set()
-        self._cases_of, self._merged_into = {}, {}
-        self._vips = {contact: vip for contact, vip in self._vips.items() if vip}
-        for live in old.all(InteractionRow):
-            if live.ended_at is not None:
-                continue
-            self._put(live)
-            if live.call is not None:
-                self._calls.add(live.call)
-            if live.offer is not None:
-                self._put(old.get(OfferRow, live.offer))
-            case = old.get(CaseRow, live.case_id)
-            self._put(case)
-            for contact in (live.contact, case.contact):
-                up: UUID | None = contact
-                while up is not None:
-                    row = old.get(ContactRow, up)
-                    self._put(row)
-                    up = row.merged_into
-        for advisor in old.all(AdvisorRow):
-            self._put(advisor)
-        for reach in old.all(ReachRow):
-            self._put(reach)
+        self.memory.forget()
         open_offers = {row.id for row in self.rows.all(OfferRow)}
         self._offer_ids = {number: id_ for number, id_ in self._offer_ids.items() if id_ in open_offers}
         self._offer_numbers = {id_: number for number, id_ in self._offer_ids.items()}
-        self._loose = 0
 
     def handle(self, told: Submission, now: datetime) -> Done:
         """Decide one submission. Its events and rows wait in the batch; a known key changes nothing."""
-        known = self._done.get(told.key)
+        known = self.memory.known(told.key)
         if known is not None:
             return known
         self._tell_time(now)
@@ -365,7 +186,7 @@ class Book:
             assert self.last_seq == first - 1, "refused after its first event"
             refused = error.why
         done = Done(told.key, self._now, first, self.last_seq, refused)
-        self._remember(done)
+        self.memory.remember(done)
         self._batch.done.append(done)
         return done
 
@@ -393,6 +214,7 @@ class Book:
         """New rules. With `version`, a SITE_APPLIED is told."""
         self._tell_time(now)
         former, self.site = self.site, site
+        self.memory.country = site.country
         if version is not None:
             self._emit(T.SITE_APPLIED, {"version": version, "by": by})
         decisions = self._step(steps.RulesSet(site.queues, site.hours, site.time_zone))
@@ -410,7 +232,7 @@ class Book:
         Voice of a former process (not in `mine`) is lost and told as interrupted; others go back to their old
         places; wrap-ups go on. `first`: no phone is registered yet.
         """
-        self.load(loaded)
+        self.memory.load(loaded)
         self.last_seq, self._last_case = loaded.last_seq, loaded.last_case
         self._tell_time(now)
         self.set_site(self.site, now)
@@ -521,7 +343,7 @@ class Book:
                 batch.was[changed.id] = before.revision if before is not None else -1
             batch.dirty.setdefault(table, {})[key] = changed
             if not isinstance(changed, NEVER_READ):
-                self._put(changed)
+                self.memory.put(changed)
         return event
 
     def _side(self, statement: str, key: Any, **values: Any) -> None:
@@ -637,8 +459,8 @@ class Book:
 
     def _priority(self, told: Enqueued, contact: UUID) -> int | None:
         """What the tree says, else the queue's (None); above that by the site's measure for a VIP (Q1)."""
-        members = self._members(root(contact, self.rows))
-        if not self.site.vip_priority or not any(self._vips.get(member) for member in members):
+        members = self.memory.members(root(contact, self.rows))
+        if not self.site.vip_priority or not any(self.memory.vips.get(member) for member in members):
             return told.priority
         queue = next((queue for queue in self.site.queues if queue.id == told.queue), None)
         base = told.priority if told.priority is not None else queue.priority if queue is not None else 0
@@ -679,20 +501,20 @@ class Book:
     def _new_contact(self, id_: UUID, *, provisional: bool, draft: bool) -> UUID:
         self._emit(T.CONTACT_CREATED, {"provisional": provisional, "draft": draft}, contact=id_)
         self._side("contact_made", id_)
-        self._whole.add(id_)
+        self.memory.whole.add(id_)
         return id_
 
     def _new_address(self, contact: UUID, kind: str, value: str, raw: str) -> UUID:
         id_ = self._ids()
         self._emit(T.ADDRESS_ADDED, {"address": str(id_), "kind": kind}, contact=contact)
         self._side("address_data", id_, contact=contact, kind=kind, value=value, raw=raw)
-        self._owners.setdefault((kind, value), {})[contact] = id_
+        self.memory.owners.setdefault((kind, value), {})[contact] = id_
         return id_
 
     def _interaction_opened(self, told: InteractionOpened) -> None:
         if self.rows.find(InteractionRow, told.interaction) is not None:
             raise Refused("known_interaction")
-        if told.call is not None and told.call in self._calls:
+        if told.call is not None and told.call in self.memory.calls:
             raise Refused("known_call")
         if told.case is not None:
             self._case(told.case)
@@ -715,7 +537,7 @@ class Book:
         self._emit(T.INTERACTION_OPENED, data, interaction=told.interaction, case=case, contact=contact)
         self._side("interaction_data", told.interaction, received=told.address, name=told.name)
         if told.call is not None:
-            self._calls.add(told.call)
+            self.memory.calls.add(told.call)
         for decision in assigned:
             if isinstance(decision, steps.Assigned) and decision.interaction == str(told.interaction):
                 data = {"epoch": decision.epoch}
@@ -738,7 +560,7 @@ class Book:
 
     def _who(self, told: InteractionOpened, kind: str, value: str) -> tuple[UUID, UUID | None, int]:
         """(contact, address, how many persons fit); made where there is none, provisional where several fit."""
-        owners = self._owners.get((kind, value), {}) if value else {}
+        owners = self.memory.owners.get((kind, value), {}) if value else {}
         known = told.contact
         if known is None and told.case is not None:
             known = self.rows.get(CaseRow, told.case).contact
@@ -772,8 +594,8 @@ class Book:
         person = root(contact, self.rows)
         own = [
             self.rows.get(CaseRow, case)
-            for member in self._members(person)
-            for case in self._cases_of.get(member, ())
+            for member in self.memory.members(person)
+            for case in self.memory.cases_of(member)
             if self.rows.get(CaseRow, case).contact == member
         ]
         choice = case_rules.choose(own, self._now, self.site.reopen_within_h)
@@ -1108,7 +930,7 @@ class Book:
         added = []
         for kind, raw in told.add_addresses:
             value = normalise(kind, raw, self.site.country)
-            owners = self._owners.get((kind, value), {})
+            owners = self.memory.owners.get((kind, value), {})
             if (
                 value
                 and all(root(owner, self.rows) != person for owner in owners)
@@ -1128,7 +950,7 @@ class Book:
                 vip=told.vip,
             )
             if told.vip is not None:
-                self._vips[told.contact] = told.vip
+                self.memory.vips[told.contact] = told.vip
         elif not fresh and not added:
             raise Refused("unchanged")
 
