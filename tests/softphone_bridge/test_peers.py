@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from softphone_bridge.aio.endpoint import Endpoint
 from softphone_bridge.aio.phone import Phone
 from softphone_bridge.events import Cause, PhoneRegistered
-from softphone_bridge.signals import Ended, Invited, StackEvent, StackSettings, TrunkRules
+from softphone_bridge.signals import Ended, Invited
 from tests.fakes.lossy import Lossy
 from tests.fakes.peers import CALL, Baresip, free_port, needs, sipp
-from tests.softphone_bridge.world import SDP, Book
+from tests.softphone_bridge.house import House
 
 pytestmark = pytest.mark.peer
 
 
-class House:
-    def __init__(self) -> None:
-        self.told: list[StackEvent] = []
-        self.changed = asyncio.Event()
-        self.endpoint = Endpoint(
-            StackSettings(host="127.0.0.1", port=0),
-            bind="127.0.0.1",
-            hear=self.hear,
-            accounts=Book("lea"),
-            knows=lambda number: number == "1000",
-            trunks=(TrunkRules("carrier", ("127.0.0.1",)),),
-        )
-
-    def hear(self, event: StackEvent) -> None:
-        self.told.append(event)
-        self.changed.set()
-        if isinstance(event, Invited):
-            self.endpoint.answer(event.leg, SDP)
-
-    def ends(self) -> list[Ended]:
-        return [event for event in self.told if isinstance(event, Ended)]
-
-    async def until(self, kind: type) -> None:
-        async with asyncio.timeout(10):
-            while not any(isinstance(event, kind) for event in self.told):
-                self.changed.clear()
-                await self.changed.wait()
-
-    async def until_ended(self, count: int, timeout_s: float) -> None:
-        async with asyncio.timeout(timeout_s):
-            while len(self.ends()) < count:
-                self.changed.clear()
-                await self.changed.wait()
-
-
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
-    held = House()
+    held = House(answers=True)
     await held.endpoint.start()
     yield held
     assert held.endpoint.counters.get("bug", 0) == 0
@@ -75,7 +38,7 @@ async def test_sipp_calls_and_every_call_succeeds(house: House, tmp_path: Path, 
     )
     assert code == 0
     await house.until_ended(100, 5)
-    assert {e.cause for e in house.ends()} == {Cause.HANGUP}
+    assert {e.cause for e in house.of(Ended)} == {Cause.HANGUP}
 
 
 @needs("sipp")
@@ -104,8 +67,8 @@ async def test_sipp_at_10_percent_loss_both_ways_loses_no_call_and_none_is_count
         assert code == 0
         await house.until_ended(500, 40)
         assert proxy.lost > 200
-    assert len([e for e in house.told if isinstance(e, Invited)]) == 500
-    ends = [e.cause for e in house.ends()]
+    assert len(house.of(Invited)) == 500
+    ends = [e.cause for e in house.of(Ended)]
     assert len(ends) == 500
     # SIPp takes a late copy of the INVITE's 200 for the answer to its BYE, and then sends that BYE no more:
     # where its ACK was lost as well, we end the call ourselves after 32 s.
@@ -115,7 +78,7 @@ async def test_sipp_at_10_percent_loss_both_ways_loses_no_call_and_none_is_count
 
 @needs("baresip")
 async def test_baresip_registers_with_digest_rings_is_cancelled_and_answers_with_its_tone() -> None:
-    house = House()
+    house = House(answers=True)
     house.endpoint._trunks = ()
     await house.endpoint.start()
     try:
@@ -123,7 +86,7 @@ async def test_baresip_registers_with_digest_rings_is_cancelled_and_answers_with
             f"<sip:lea@127.0.0.1:{house.endpoint.port}>;auth_pass=secret-of-lea;regint=60;answermode=manual"
         )
         async with Baresip(account + ";audio_codecs=PCMU,PCMA") as peer:
-            await house.until(PhoneRegistered)
+            await house.wait(PhoneRegistered)
             (target,) = house.endpoint.targets("lea")
             async with Phone(user="caller", tone_hz=440) as phone:
                 host = target.flow

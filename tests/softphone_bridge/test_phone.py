@@ -9,42 +9,10 @@ import json
 import pytest
 
 from softphone_bridge.aio import phone as program
-from softphone_bridge.aio.endpoint import Endpoint
 from softphone_bridge.aio.phone import Call, CallFailed, NotEnrolled, Phone
 from softphone_bridge.events import Cause, PhoneRegistered
-from softphone_bridge.signals import Flow, Invited, StackEvent, StackSettings, TrunkRules
-from tests.softphone_bridge.world import Book
-
-
-class House:
-    """An endpoint that bridges every call to a phone account, with nothing of its own between."""
-
-    def __init__(self) -> None:
-        self.told: list[StackEvent] = []
-        self.came = asyncio.Event()
-        self.endpoint = Endpoint(
-            StackSettings(host="127.0.0.1", port=0),
-            bind="127.0.0.1",
-            hear=self.hear,
-            accounts=Book("lea"),
-            knows=lambda number: number == "1000",
-            trunks=(TrunkRules("carrier", ("127.0.0.1",)),),
-        )
-
-    def hear(self, event: StackEvent) -> None:
-        self.told.append(event)
-        self.came.set()
-        if isinstance(event, Invited):
-            self.endpoint.reject(event.leg, 486)
-
-    async def wait(self, kind: type) -> StackEvent:
-        async with asyncio.timeout(5):
-            while True:
-                for event in self.told:
-                    if isinstance(event, kind):
-                        return event
-                self.came.clear()
-                await self.came.wait()
+from softphone_bridge.signals import Flow
+from tests.softphone_bridge.house import House
 
 
 async def test_two_phones_hear_each_other_and_each_others_keys() -> None:
@@ -85,7 +53,7 @@ async def test_hold_stops_the_sound_and_resume_brings_it_back() -> None:
 
 
 async def test_a_phone_over_tcp_registers_and_is_gone_with_its_connection() -> None:
-    house = House()
+    house = House(answers=False)
     await house.endpoint.start()
     try:
         server = ("127.0.0.1", house.endpoint.port)
@@ -103,7 +71,7 @@ async def test_a_phone_over_tcp_registers_and_is_gone_with_its_connection() -> N
 
 
 async def test_a_wrong_password_is_told() -> None:
-    house = House()
+    house = House(answers=False)
     await house.endpoint.start()
     try:
         server = ("127.0.0.1", house.endpoint.port)
@@ -118,7 +86,7 @@ async def test_a_wrong_password_is_told() -> None:
 async def test_a_refused_call_says_its_status_and_the_program_exits_accordingly(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    house = House()
+    house = House(answers=False)
     await house.endpoint.start()
     try:
         uri = f"sip:1000@127.0.0.1:{house.endpoint.port}"
@@ -138,7 +106,7 @@ async def test_a_refused_call_says_its_status_and_the_program_exits_accordingly(
 
 
 async def test_the_program_answers_dials_and_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    house = House()
+    house = House(answers=False)
     await house.endpoint.start()
     try:
         server = f"127.0.0.1:{house.endpoint.port}"
@@ -199,7 +167,7 @@ async def test_stalled_and_silent_connections_are_closed_and_udp_is_not_disturbe
     monkeypatch.setattr(stream, "UNFINISHED_S", 0.2)
     monkeypatch.setattr(stream, "MAX_PER_ADDRESS", 3)
     monkeypatch.setattr(endpoint_module, "SWEEP_S", 0.05)
-    house = House()
+    house = House(answers=False)
     await house.endpoint.start()
     try:
         held = [await asyncio.open_connection("127.0.0.1", house.endpoint.port) for _ in range(5)]
@@ -224,7 +192,7 @@ async def test_stalled_and_silent_connections_are_closed_and_udp_is_not_disturbe
 
 
 async def test_a_carrier_of_whole_messages_is_a_flow_like_any_other() -> None:
-    house = House()
+    house = House(answers=False)
     await house.endpoint.start()
     try:
         got: list[bytes] = []
