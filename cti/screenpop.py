@@ -8,6 +8,7 @@ from datetime import datetime
 from urllib.parse import quote, urlsplit
 
 from cti import rows, schemas
+from routing.models import PLACE_FACTS
 from routing.site import Site
 from routing.store import PopRows
 
@@ -64,7 +65,7 @@ def pop(found: PopRows, site: Site, now: datetime, titles: rows.Titles) -> schem
         waited_s=max(0.0, (waited_until - waited_from).total_seconds()) if waited_from else 0.0,
         path=[rows.step(s, titles) for s in found.path],
         language=view.language,
-        facts=dict(found.facts),
+        facts={name: fact for name, fact in found.facts.items() if name not in PLACE_FACTS},
         open_cases=[rows.case_row(c) for c in found.open_cases],
         last_interactions=[rows.last_interaction(i) for i in found.last_interactions],
         last_advisor=found.last_advisor,

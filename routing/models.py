@@ -102,9 +102,12 @@ class NodeLeft(Submission):
     keys: str = ""
 
 
+PLACE_FACTS = frozenset({"place_told", "place_now", "place_why"})  # of a place in line that got worse (Q9)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsLearned(Submission):
-    """What the tree found out: language, collected values, look-up results (shown in the pop)."""
+    """What the tree found out: language, collected values, look-up results (shown in the pop); also PLACE_FACTS."""
 
     interaction: UUID
     facts: Mapping[str, Any] = field(default_factory=dict)

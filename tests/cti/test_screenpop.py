@@ -103,7 +103,7 @@ def test_the_pop_holds_every_field_of_its_definition() -> None:
             Person(UUID(int=5), "Jean Martin", "SARL", False, "number", "possible"),
         ),
         path=(Step("accueil", 12, "menu", "2", 3.5, "2", AT),),
-        facts={"parcel": "8R123"},
+        facts={"parcel": "8R123", "place_told": 3, "place_now": 5, "place_why": "priority"},
         open_cases=(CASE,),
         last_interactions=(before,),
         last_advisor="bob",
