@@ -11,7 +11,7 @@ import numpy.typing as npt
 Pcm = npt.NDArray[np.int16]
 Codes = npt.NDArray[np.uint8]
 
-PCMU = 0
+PCMU = 0  # RFC 3551 table 4
 PCMA = 8
 SILENCE = {PCMU: 0xFF, PCMA: 0xD5}  # codes of the smallest positive level
 

@@ -12,13 +12,13 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from media.g711 import PCMA, PCMU
+
 MAX_BYTES = 16_384  # ours: a large browser offer has 8 kB
 MAX_LINES = 600
 MAX_STREAMS = 16
 MAX_FORMATS = 64
 
-PCMU = 0  # RFC 3551 table 4
-PCMA = 8
 NAMES = {PCMU: "PCMU", PCMA: "PCMA"}
 TELEPHONE_EVENT = 101  # ours, dynamic; what the world uses
 

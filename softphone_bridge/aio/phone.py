@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from media import dtmf, g711, rtp, sdp, tone, wav
+from media.rtp import CLOCK_HZ, FRAME_SAMPLES
 from softphone_bridge.aio.endpoint import Endpoint
 from softphone_bridge.dialog import flow_of
 from softphone_bridge.events import Cause
@@ -49,8 +50,7 @@ from softphone_bridge.stack import (
 )
 
 Pcm = npt.NDArray[np.int16]
-FRAME = 160  # samples in 20 ms at 8 kHz
-FRAME_S = 0.02
+FRAME_S = FRAME_SAMPLES / CLOCK_HZ
 KEEP_FRAMES = 50 * 600  # ten minutes of what was heard
 TOLERANCE = 0.05  # of a tone's frequency (phones.md 3.1)
 
@@ -192,7 +192,7 @@ class Sound(asyncio.DatagramProtocol):
         remote, transport = self._remote, self._transport
         if remote is None or transport is None or transport.is_closing():
             return
-        self._stamp = (self._stamp + FRAME) & 0xFFFFFFFF
+        self._stamp = (self._stamp + FRAME_SAMPLES) & 0xFFFFFFFF
         if self._keys(remote, transport, now):
             return
         if not remote.sending or self.muted:
@@ -235,13 +235,13 @@ class Sound(asyncio.DatagramProtocol):
 
     def _frame(self) -> Pcm:
         voice = self._voice
-        if len(voice) < FRAME:
-            return np.zeros(FRAME, np.int16)
+        if len(voice) < FRAME_SAMPLES:
+            return np.zeros(FRAME_SAMPLES, np.int16)
         at = self._at
-        self._at = (at + FRAME) % len(voice)
-        frame = voice[at : at + FRAME]
-        if len(frame) < FRAME:
-            frame = np.concatenate((frame, voice[: FRAME - len(frame)]))
+        self._at = (at + FRAME_SAMPLES) % len(voice)
+        frame = voice[at : at + FRAME_SAMPLES]
+        if len(frame) < FRAME_SAMPLES:
+            frame = np.concatenate((frame, voice[: FRAME_SAMPLES - len(frame)]))
         return frame
 
 
@@ -330,7 +330,7 @@ class Call:
         async with asyncio.timeout(timeout_s):
             while True:
                 pcm = self.heard(over_s)
-                if len(pcm) >= over_s * 8000 * 0.95:
+                if len(pcm) >= over_s * CLOCK_HZ * 0.95:
                     measure = self.measure(over_s)
                     if measure.is_tone(frequency_hz):
                         return measure
@@ -430,7 +430,7 @@ class Phone:
         self._host = host
         if voice is None and tone_hz is not None:
             voice = tone.sine(tone_hz, 1000)  # whole periods a second for every whole frequency
-        self._voice = voice if voice is not None else np.zeros(FRAME, np.int16)
+        self._voice = voice if voice is not None else np.zeros(FRAME_SAMPLES, np.int16)
         self._payload_types = payload_types
         self._on_call = on_call
         self._calls: dict[str, Call] = {}
