@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from routing import site
 
@@ -289,6 +290,10 @@ class CodeRow(Wire):
     solves: bool
 
 
+class QueueRow(QueueName):
+    wrapup_codes: list[str]  # those it asks for; none named: any
+
+
 class SiteRow(Wire):
     name: str
     languages: list[str]
@@ -311,7 +316,7 @@ class Snapshot(Wire):
     version: str
     wrapup_codes: list[CodeRow]
     pause_reasons: list[str]
-    queues: list[QueueName]
+    queues: list[QueueRow]
     site: SiteRow
 
 
@@ -493,43 +498,94 @@ def _refuse_unknown(kind: type[Any]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _queue_is_sane(queue: site.Queue) -> site.Queue:
-    short = {"ring", "answer", "end", "button", "never"}
-    checks = (
-        (bool(queue.id.strip()), "id: a short name"),
-        (bool(queue.name.strip()), "name: words for people"),
-        (queue.pop in short, f"pop: one of {', '.join(sorted(short))}"),
-        (queue.at_closing in {"serve", "announce"}, "at_closing: serve or announce"),
-        (queue.prefer in {"longest_idle", "skill"}, "prefer: longest_idle or skill"),
-        (0 <= queue.wrapup_max_s <= 3600, "wrapup_max_s: 0 to 3600 seconds"),
-        (0 <= queue.wrapup_extension_s <= 3600, "wrapup_extension_s: 0 to 3600 seconds"),
-        (all(1 <= s <= 86_400 for s in queue.offer_s.values()), "offer_s: 1 to 86400 seconds a channel"),
-        (all(0 < t.share <= 1 for t in queue.targets.values()), "targets: shares above 0, up to 1"),
-        (all(t.seconds > 0 for t in queue.targets.values()), "targets: seconds above 0"),
-        (1 <= queue.max_waiting <= 1_000_000, "max_waiting: 1 to 1000000"),
-        (queue.after_misses >= 1, "after_misses: 1 or more"),
-    )
-    for good, expected in checks:
+Check = tuple[bool, str, str, str]
+"""Whether it is so; the field; what is expected, in English and in French."""
+
+
+def _refuse(checks: Iterable[Check]) -> None:
+    for good, field, english, french in checks:
         if not good:
-            raise ValueError(expected)
+            raise PydanticCustomError("wrong_field", "{en}", {"field": field, "en": english, "fr": french})
+
+
+def _queue_is_sane(queue: site.Queue) -> site.Queue:
+    pops = ", ".join(sorted(POPS))
+    seconds = ("0 to 3600 seconds", "0 à 3600 secondes")
+    _refuse(
+        (
+            (bool(queue.id.strip()), "id", "a short name", "un nom court"),
+            (bool(queue.name.strip()), "name", "words for people", "des mots pour les gens"),
+            (queue.pop in POPS, "pop", f"one of {pops}", f"l’un de {pops}"),
+            (
+                queue.at_closing in {"serve", "announce"},
+                "at_closing",
+                "serve or announce",
+                "serve ou announce",
+            ),
+            (
+                queue.prefer in {"longest_idle", "skill"},
+                "prefer",
+                "longest_idle or skill",
+                "longest_idle ou skill",
+            ),
+            (0 <= queue.wrapup_max_s <= 3600, "wrapup_max_s", *seconds),
+            (0 <= queue.wrapup_extension_s <= 3600, "wrapup_extension_s", *seconds),
+            (
+                all(1 <= s <= 86_400 for s in queue.offer_s.values()),
+                "offer_s",
+                "1 to 86400 seconds a channel",
+                "1 à 86400 secondes par canal",
+            ),
+            (
+                all(0 < t.share <= 1 for t in queue.targets.values()),
+                "targets",
+                "shares above 0, up to 1",
+                "des parts au-dessus de 0, jusqu’à 1",
+            ),
+            (
+                all(t.seconds > 0 for t in queue.targets.values()),
+                "targets",
+                "seconds above 0",
+                "des secondes au-dessus de 0",
+            ),
+            (1 <= queue.max_waiting <= 1_000_000, "max_waiting", "1 to 1000000", "1 à 1000000"),
+            (queue.after_misses >= 1, "after_misses", "1 or more", "1 ou plus"),
+        )
+    )
     return queue
 
 
 def _advisor_is_sane(advisor: site.Advisor) -> site.Advisor:
-    roles = {"advisor", "supervisor", "admin"}
-    checks = (
-        (bool(advisor.id.strip()), "id: the login"),
-        (bool(advisor.first_name.strip()), "first_name: a name"),
-        (bool(advisor.roles) and set(advisor.roles) <= roles, f"roles: from {', '.join(sorted(roles))}"),
-        (all(1 <= level <= 5 for level in advisor.skills.values()), "skills: levels 1 to 5"),
-        (all(0 <= n <= 100 for n in advisor.seats.values()), "seats: 0 to 100 a channel"),
+    roles = ", ".join(sorted(ROLES))
+    _refuse(
+        (
+            (bool(advisor.id.strip()), "id", "the login", "l’identifiant"),
+            (bool(advisor.first_name.strip()), "first_name", "a name", "un prénom"),
+            (
+                bool(advisor.roles) and set(advisor.roles) <= ROLES,
+                "roles",
+                f"from {roles}",
+                f"parmi {roles}",
+            ),
+            (
+                all(1 <= level <= 5 for level in advisor.skills.values()),
+                "skills",
+                "levels 1 to 5",
+                "niveaux 1 à 5",
+            ),
+            (
+                all(0 <= n <= 100 for n in advisor.seats.values()),
+                "seats",
+                "0 to 100 a channel",
+                "0 à 100 par canal",
+            ),
+        )
     )
-    for good, expected in checks:
-        if not good:
-            raise ValueError(expected)
     return advisor
 
 
+POPS = frozenset({"ring", "answer", "end", "button", "never"})
+ROLES = frozenset({"advisor", "supervisor", "admin"})
 QueueBody = Annotated[site.Queue, _refuse_unknown(site.Queue), AfterValidator(_queue_is_sane)]
 AdvisorBody = Annotated[site.Advisor, _refuse_unknown(site.Advisor), AfterValidator(_advisor_is_sane)]
 

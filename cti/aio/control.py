@@ -590,10 +590,17 @@ class CallControl:
             talk.call, talk.recording, str(whole), left=talk.customer_leg, right=talk.advisor_leg
         )
         crash_point("recording.begun")
+        self._tell_recording(talk)
+
+    def _tell_recording(self, talk: _Talk) -> None:
+        """Nothing happens to the interaction, so no event says it."""
+        about = {"interaction": str(talk.interaction), "recording": talk.recording is not None}
+        self.pages.tell(talk.advisor, "call.recording", about)
 
     def _not_recorded(self, talk: _Talk) -> None:
         """The call goes on without its recording, or without the rest of it: the advisor is told (row 10)."""
         RECORDINGS.labels("no").inc()
+        self._tell_recording(talk)
         self.pages.tell(
             talk.advisor, "notice", notice("warning", "not_recorded", interaction=str(talk.interaction))
         )

@@ -221,6 +221,7 @@ def route(
 
 # What was expected, by pydantic's type of error; {names} are those of its context.
 EXPECTED: Mapping[str, Mapping[str, str]] = {
+    "wrong_field": {"en": "{en}", "fr": "{fr}"},
     "missing": {"en": "a value; this field must be given", "fr": "une valeur ; ce champ est obligatoire"},
     "extra_forbidden": {
         "en": "nothing; this field is not known here",
@@ -277,7 +278,11 @@ def field_errors(problem: ValidationError, lang: str, prefix: tuple[str, ...] = 
         except (KeyError, IndexError):
             expected = row["msg"]
         got = None if row["type"] == "missing" else repr(row["input"])[:80]
-        errors.append(FieldError(".".join((*prefix, *map(str, row["loc"]))), expected, got))
+        where = [*prefix, *map(str, row["loc"])]
+        if row["type"] == "wrong_field":  # said by a rule about the whole
+            where.append(row["ctx"]["field"])
+            got = None
+        errors.append(FieldError(".".join(where), expected, got))
     return errors
 
 

@@ -397,7 +397,8 @@ async def test_an_admin_edits_queues_and_advisors_with_mistakes_told_by_field(
             ({"priority": "high"}, "priority"),
             ({"id": "other"}, "id"),
             ({"colour": "red"}, "body"),
-            ({"pop": "sometimes"}, "body"),
+            ({"pop": "sometimes"}, "pop"),
+            ({"after_misses": 0}, "after_misses"),
         ):
             status, told = await admin.ask("PUT", "/queues/general", queue | change)
             assert status == 422, change

@@ -120,7 +120,7 @@ function board() {
 }
 const snapshot = () => ({
   me: { ...me, phone: { account: 'lea', registered: scene !== 'nophone' } }, presence: myPresence(), offers: offers(), interactions: mine(), pops: mine().slice(0, 1).map((one) => pop(one.id)), colleagues: [...board().advisors.map((one) => ({ login: one.advisor, first_name: one.first_name }))], board: board(), version: '7', wrapup_codes: codes, pause_reasons: ['lunch', 'break', 'training'],
-  queues: [{ id: 'billing', name: 'Facturation' }, { id: 'care', name: 'Service clients' }, { id: 'tracking', name: 'Suivi de colis' }], site: { name: 'Colis Express', languages: ['fr', 'en'], time_zone: 'Europe/Paris' },
+  queues: [['billing', 'Facturation'], ['care', 'Service clients'], ['tracking', 'Suivi de colis']].map(([id, name]) => ({ id, name, wrapup_codes: [] })), site: { name: 'Colis Express', languages: ['fr', 'en'], time_zone: 'Europe/Paris' },
 });
 const timeline = [
   { at: ago(3 * DAY), kind: 'state', interaction: null, advisor: null, text: null, data: { event: 'case.opened', number: 4521 }, seq: 1 },

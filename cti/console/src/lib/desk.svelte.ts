@@ -4,7 +4,8 @@ import { clock } from './clock.svelte';
 import { browser, Live } from './live';
 import { chime } from './sound';
 import type {
-  Board, Case, CaseRow, Contact, Frame, Interaction, Item, Me, Offer, Pop, Presence, Snapshot, WrapupCode,
+  Board, Case, CaseRow, Contact, Frame, Interaction, Item, Me, Offer, Pop, Presence, QueueRow, Snapshot,
+  WrapupCode,
 } from './wire';
 import { language, t, word } from './words.svelte';
 
@@ -29,7 +30,7 @@ class Desk {
   board = $state.raw<Board | null>(null);
   codes = $state.raw<WrapupCode[]>([]);
   pauseReasons = $state.raw<string[]>([]);
-  queues = $state.raw<{ id: string; name: string }[]>([]);
+  queues = $state.raw<QueueRow[]>([]);
   site = $state.raw<Snapshot['site'] | null>(null);
   version = $state.raw<string | number | null>(null);
   phoneRegistered = $state(false);
@@ -41,6 +42,8 @@ class Desk {
   cases = $state.raw<Record<string, Case>>({});
   contacts = $state.raw<Record<string, Contact>>({});
   quality = $state.raw<Record<string, Quality>>({});
+  /** Said beside the interaction, whose own word may be older. */
+  recorded = $state.raw<Record<string, boolean>>({});
   colleagues = $state.raw<Record<string, string>>({});
   inside = $state.raw<Record<string, Record<string, number>>>({});
   notice = $state.raw<Notice | null>(null);
@@ -69,6 +72,12 @@ class Desk {
   advisorFirst(login: string | null | undefined): string {
     if (!login) return '';
     return this.colleagues[login] ?? login;
+  }
+
+  /** The wrap-up codes that a queue asks for. */
+  codesOf(queue: string | null): WrapupCode[] {
+    const wanted = this.queues.find((one) => one.id === queue)?.wrapup_codes ?? [];
+    return wanted.length ? this.codes.filter((one) => wanted.includes(one.id)) : this.codes;
   }
 
   codeLabel(id: string | null | undefined): string {
@@ -139,6 +148,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     desk.presence = data.presence;
     desk.offers = data.offers ?? [];
     desk.interactions = (data.interactions ?? []).filter((one) => one.state !== 'offered' && !OVER.has(one.state));
+    desk.recorded = {};
     desk.board = data.board;
     desk.codes = data.wrapup_codes ?? [];
     desk.pauseReasons = data.pause_reasons ?? [];
@@ -214,6 +224,9 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     const rest = Object.fromEntries(Object.entries(desk.quality).filter(([id]) => id !== data.interaction));
     desk.quality = data.what === 'ok' ? rest : { ...rest, [data.interaction]: data };
     if (data.what !== 'ok') desk.urgent = word('quality', data.what);
+  },
+  'call.recording'(desk, data: { interaction: string; recording: boolean }) {
+    desk.recorded = { ...desk.recorded, [data.interaction]: data.recording };
   },
   'trees.inside'(desk, data: { tree: string; inside: Record<string, number> }) {
     desk.inside = { ...desk.inside, [data.tree]: data.inside };

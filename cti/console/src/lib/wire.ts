@@ -217,6 +217,12 @@ export interface Tree {
   languages: string[];
 }
 
+export interface QueueRow {
+  id: string;
+  name: string;
+  wrapup_codes: string[];
+}
+
 export interface WrapupCode {
   id: string;
   labels: Record<string, string>;
@@ -235,7 +241,8 @@ export interface Snapshot {
   version: string | number | null;
   wrapup_codes: WrapupCode[];
   pause_reasons: string[];
-  queues: { id: string; name: string }[];
+  /** `wrapup_codes`: those it asks for; none named: any. */
+  queues: QueueRow[];
   site: { name: string; languages: string[]; time_zone: string };
 }
 
