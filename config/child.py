@@ -18,8 +18,10 @@ class DidNotStart(Exception):
 
 
 class Child:
-    """`async with Child(folder, arguments=…, env=…) as server`. `folder` holds its log; its environment is ours with
-    every MONOFIL_ variable replaced by `env`."""
+    """A server: `async with Child(folder, arguments=…, env=…) as server`. `folder` holds its log.
+
+    Its environment is ours with every MONOFIL_ variable replaced by `env`.
+    """
 
     def __init__(self, folder: Path, *, arguments: tuple[str, ...] = (), env: Mapping[str, str]) -> None:
         self.folder = folder

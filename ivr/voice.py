@@ -34,8 +34,10 @@ Segment = Recording | Speech
 
 
 def segments(say: Say, has: Callable[[str, str], bool]) -> list[Segment]:
-    """The segments of `say`; `has(name, language)` tells whether a recording exists. Nothing is left out silently:
-    a recording that is missing without a text is spoken by its name."""
+    """The segments of `say`; `has(name, language)` tells whether a recording exists.
+
+    Nothing is left out silently: a recording that is missing without a text is spoken by its name.
+    """
     made: list[Segment] = []
     for part in say.parts:
         match part.kind:

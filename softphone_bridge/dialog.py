@@ -92,8 +92,7 @@ class Dialog:
         return request.call_id == self.call_id and request.from_tag == self.remote_tag
 
     def next_hop(self) -> Flow:
-        """Where the next request goes: the first route or the target when it is an address we may reach,
-        else back the flow.
+        """Where the next request goes: the first route or the target if we may reach it, else back the flow.
 
         A phone behind address translation gives a Contact that is not where it is heard from: then the flow
         wins. A stream is always used again.

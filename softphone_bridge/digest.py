@@ -1,5 +1,4 @@
-"""Digest access authentication, both sides (RFC 3261 22, RFC 7616, RFC 8760): challenges without memory,
-answers checked.
+"""Digest authentication, both sides (RFC 3261 22, RFC 7616, RFC 8760): challenges without memory, answers checked.
 
 A nonce is its time, a count and an HMAC over these, source and realm, so that the server keeps nothing until an answer
 was right; then it keeps the highest count (nc) seen, which must rise.

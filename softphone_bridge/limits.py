@@ -1,6 +1,4 @@
-"""How much one source may ask, and how the server sheds load: token buckets with bounded memory, and a
-shedding valve.
-"""
+"""How much one source may ask, and how the server sheds load: bounded token buckets, and a valve."""
 
 from __future__ import annotations
 

@@ -157,9 +157,7 @@ class LocalError(Fault):
 
 
 class RemoteError(Fault):
-    """The far side's mistake. `status` is the answer it deserves, `message` what could be read of it (None:
-    silence).
-    """
+    """The far side's mistake. `status`: the answer it deserves; `message`: what could be read of it (None: silence)."""
 
     def __init__(self, why: str, status: int = 400, message: Message | None = None) -> None:
         super().__init__(why)

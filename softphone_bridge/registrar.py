@@ -1,6 +1,4 @@
-"""Which phones are where: the contacts of each account, how long each holds, and the flow that reaches it
-(RFC 3261 10).
-"""
+"""Which phones are where: the contacts of each account, how long each holds, and the flow to it (RFC 3261 10)."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ class Binding:
 
 
 class Registrar:
-    """Contacts by account. `register` applies one authenticated REGISTER; PhoneRegistered and PhoneGone go
-    to `events`.
-    """
+    """Contacts by account. `register` applies one authenticated REGISTER; what it changes goes to `events`."""
 
     __slots__ = ("_bindings", "_by_flow", "_max_s", "_min_s", "_wheel", "events")
 

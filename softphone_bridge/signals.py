@@ -10,9 +10,7 @@ from softphone_bridge.events import Cause, GuessingNoticed, PhoneGone, PhoneRegi
 
 
 class Flow(NamedTuple):
-    """Where bytes come from or go to. `key` names one stream connection; 0 with a stream transport means
-    "connect".
-    """
+    """Where bytes come from or go to. `key` names one stream connection; 0 with a stream transport: connect."""
 
     transport: str  # "udp" | "tcp" | "tls" | "ws" | "wss"
     host: str
@@ -75,9 +73,7 @@ class Accounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Invited:
-    """An INVITE from somebody allowed to call a known number; 100 has been sent. Answer with
-    ring/progress/answer/reject.
-    """
+    """An INVITE from somebody allowed to call a known number; 100 is out. Ring, progress, answer or reject it."""
 
     leg: str
     source: Source

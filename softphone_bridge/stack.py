@@ -602,9 +602,7 @@ class Stack:
         return found
 
     def _may_ask(self, flow: Flow, now: float) -> bool:
-        """Whether this source still has its share; trunks always have, and so has a flow that a phone
-        registered from.
-        """
+        """Whether this source still has its share; trunks and flows that a phone registered from always have."""
         return (
             self._trunk(flow.host) is not None
             or self._registrar.came_from(flow)

@@ -16,8 +16,7 @@ class Mark:
 
 
 class Marks:
-    """Below `recordings/open` of the data directory: one small file a recording, from before it begins until its
-    end is in the record."""
+    """The marks: one small file a recording below `recordings/open`, from before it begins until its end is stored."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / "recordings" / "open"

@@ -113,8 +113,10 @@ class Desk:
 
 
 class Ear:
-    """Takes the place of pyVoIP's buffer of what came in, which mixes silence into it unless it is read at the very
-    pace of arrival. Frames are kept as they come, unsigned 8-bit linear at 8 kHz."""
+    """What came in, as it came: unsigned 8-bit linear at 8 kHz.
+
+    It takes the place of pyVoIP's buffer, which mixes silence in unless it is read at the very pace of arrival.
+    """
 
     def __init__(self) -> None:
         self._frames: deque[bytes] = deque(maxlen=KEEP_FRAMES)
