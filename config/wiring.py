@@ -101,6 +101,11 @@ async def _database(settings: Settings) -> AsyncIterator[str]:
         yield settings.dsn
         return
     async with cluster.Cluster(settings.data_dir) as own:
+        if not own.owner:
+            raise CannotStart(
+                f"Another server or command uses {settings.data_dir}: "
+                "stop it, or set MONOFIL_DATA_DIR to another folder."
+            )
         yield own.dsn
 
 

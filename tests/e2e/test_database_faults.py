@@ -38,8 +38,10 @@ def home() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def served(home: Path, env: dict[str, str], dsn: str) -> AsyncIterator[Hotline]:
-    async with Served(home, site=direct_site(home), env={"MONOFIL_DRAIN_S": "1", **env}) as server:
+async def served(
+    home: Path, env: dict[str, str], dsn: str, *, site: Path | None = None
+) -> AsyncIterator[Hotline]:
+    async with Served(home, site=site or direct_site(home), env={"MONOFIL_DRAIN_S": "1", **env}) as server:
         password = await server.password("admin")
         async with HeadlessConsole(server.http, "admin", password) as admin:
             yield Hotline(server, admin, dsn)
