@@ -14,7 +14,6 @@ import gc
 import json
 import os
 import sys
-import traceback
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
@@ -39,6 +38,7 @@ from routing.aio.postgres import connect
 from routing.crash import ALL
 from softphone_bridge.aio.phone import Call, Phone
 from softphone_bridge.dialplan import Dialplan, Route
+from tests.fakes.forked import forked
 from tests.fakes.silent import Silent
 from tests.routing.record import check
 
@@ -368,30 +368,15 @@ async def _passwords(server: wiring.Hotline) -> None:
 
 def life(settings: Settings, site: Path, seed: int, finished: set[UUID], plan: str) -> tuple[set[UUID], int]:
     """(finished interactions that were acknowledged, signal that ended it or 0) of one forked child."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        code = 1
-        try:
-            with (
-                patch.object(wiring, "MediaLink", Silent),
-                patch.object(wiring, "SignIns", partial(SignIns, hasher=CHEAP)),
-            ):
-                asyncio.run(_live(settings, site, Random(seed), finished, plan, write))
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        data = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise SystemExit(f"failed: {settings.data_dir.name}, {plan}, life's seed {seed}")
-    more = {UUID(bytes=data[at : at + 16]) for at in range(0, len(data) - 15, 16)}
-    return more, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+    def live(pipe: int) -> None:
+        with (
+            patch.object(wiring, "MediaLink", Silent),
+            patch.object(wiring, "SignIns", partial(SignIns, hasher=CHEAP)),
+        ):
+            asyncio.run(_live(settings, site, Random(seed), finished, plan, pipe))
+
+    return forked(live, f"{settings.data_dir.name}, {plan}, life's seed {seed}")
 
 
 def run(dsn: str, folder: Path, seed: int, points: tuple[str, ...]) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import sys
-import traceback
 from random import Random
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from routing import models as m
 from routing.aio import crash
 from routing.aio.postgres import connect
 from routing.crash import NAMES
+from tests.fakes.forked import forked
 from tests.routing.hotline import HandClock, Hotline, hotline, site
 from tests.routing.record import check
 from tests.routing.traffic import Traffic
@@ -85,26 +85,10 @@ def life(
     dsn: str, short: str, clock: HandClock, seed: int, keys: set[UUID], plan: str
 ) -> tuple[set[UUID], int]:
     """(acknowledged keys, signal that ended it or 0) of one forked child."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        code = 1
-        try:
-            asyncio.run(_live(dsn, short, clock, Random(seed), keys, plan, write))
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        data = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise SystemExit(f"failed: seed {seed}, {short}, {plan}")
-    more = {UUID(bytes=data[at : at + 16]) for at in range(0, len(data) - 15, 16)}
-    return more, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return forked(
+        lambda pipe: asyncio.run(_live(dsn, short, clock, Random(seed), keys, plan, pipe)),
+        f"seed {seed}, {short}, {plan}",
+    )
 
 
 def run(dsn: str, seed: int) -> list[dict[str, object]]:
