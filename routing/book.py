@@ -459,12 +459,29 @@ class Book:
 
     def _priority(self, told: Enqueued, contact: UUID) -> int | None:
         """What the tree says, else the queue's (None); above that by the site's measure for a VIP (Q1)."""
-        members = self.memory.members(root(contact, self.rows))
-        if not self.site.vip_priority or not any(self.memory.vips.get(member) for member in members):
+        if not self._is_vip(contact):
             return told.priority
-        queue = next((queue for queue in self.site.queues if queue.id == told.queue), None)
-        base = told.priority if told.priority is not None else queue.priority if queue is not None else 0
-        return base + self.site.vip_priority
+        return self._base(told.priority, told.queue) + self.site.vip_priority
+
+    def _base(self, stated: int | None, queue: str | None) -> int:
+        found = next((each for each in self.site.queues if each.id == queue), None)
+        return stated if stated is not None else found.priority if found is not None else 0
+
+    def _is_vip(self, contact: UUID) -> bool:
+        members = self.memory.members(root(contact, self.rows))
+        return bool(self.site.vip_priority) and any(self.memory.vips.get(member) for member in members)
+
+    def _mark_vip(self, contact: UUID, vip: bool, by: str) -> None:
+        """Those of this person who wait already are sorted anew at once."""
+        before = self._is_vip(contact)
+        self.memory.vips[contact] = vip
+        if self._is_vip(contact) == before:
+            return
+        more = self.site.vip_priority if vip else -self.site.vip_priority
+        person = root(contact, self.rows)
+        for row in list(self.rows.all(InteractionRow)):
+            if row.state in (State.WAITING, State.OFFERED) and root(row.contact, self.rows) == person:
+                self._set_priority(row, self._base(row.priority, row.queue) + more, by)
 
     def _apart(self, decisions: list[steps.Decision], id_: UUID) -> list[steps.Decision]:
         """Tells the ends of the interaction's own offers; returns the other decisions, to be told after its event."""
@@ -818,8 +835,11 @@ class Book:
         row = self._interaction(told.interaction)
         if row.state in FINAL:
             raise Refused("over")
-        decisions = self._step(steps.PrioritySet(str(row.id), told.priority))
-        self._emit(T.PRIORITY_CHANGED, {"priority": told.priority, "by": told.by}, interaction=row.id)
+        self._set_priority(row, told.priority, told.by)
+
+    def _set_priority(self, row: InteractionRow, priority: int, by: str) -> None:
+        decisions = self._step(steps.PrioritySet(str(row.id), priority))
+        self._emit(T.PRIORITY_CHANGED, {"priority": priority, "by": by}, interaction=row.id)
         self._decided(decisions)
 
     def _presence_set(self, told: PresenceSet) -> None:
@@ -950,7 +970,7 @@ class Book:
                 vip=told.vip,
             )
             if told.vip is not None:
-                self.memory.vips[told.contact] = told.vip
+                self._mark_vip(told.contact, told.vip, told.by)
         elif not fresh and not added:
             raise Refused("unchanged")
 

@@ -57,6 +57,10 @@ async def test_a_contact_marked_vip_is_served_before_those_who_came_earlier(data
         places = [line.desk.place(call) for call in (first, vip)]
         told = [event.data["priority"] for event in line.heard if event.type is m.T.ENQUEUED]
         await line.ok(m.ContactChanged, contact=row.contact, by="a1", vip=False)
+        assert [line.desk.place(call) for call in (first, vip)] == [1, 2], "sorted anew at once"
+        await line.ok(m.ContactChanged, contact=row.contact, by="a1", vip=True)
+        assert [line.desk.place(call) for call in (first, vip)] == [2, 1]
+        await line.ok(m.ContactChanged, contact=row.contact, by="a1", vip=False)
         assert (await line.ok(m.CustomerLeft, interaction=vip)).refused is None
         again = await line.call("+33611111111")
         assert (places, told) == ([2, 1], [None, 10])
