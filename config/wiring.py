@@ -42,7 +42,7 @@ from ivr.aio.runner import VoiceRunner
 from ivr.aio.speech import Speech
 from ivr.evidence import BOUNDS_S
 from media.aio.link import MediaLink
-from routing.aio import cluster, postgres
+from routing.aio import cluster, door, postgres
 from routing.aio.clock import IdMaker, SystemClock
 from routing.aio.crash import crash_point
 from routing.aio.desk import Desk
@@ -326,10 +326,11 @@ class Hotline:
         served = aiohttp_web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await served.setup()
         stack.push_async_callback(served.cleanup)
-        where = aiohttp_web.TCPSite(served, settings.http_host, settings.http_port)
+        assert served.server is not None
         with binding("The console", settings.http_host, settings.http_port, "MONOFIL_HTTP_PORT"):
-            await where.start()
-        self.http_url = settings.public_url or "http://{}:{}".format(*served.addresses[0][:2])
+            listening = await door.listen(served.server, settings.http_host, settings.http_port)
+        stack.callback(listening.close)
+        self.http_url = settings.public_url or "http://{}:{}".format(*listening.sockets[0].getsockname()[:2])
 
     def _on_sip(self, event: StackEvent) -> None:
         if isinstance(event, GuessingNoticed):
@@ -514,6 +515,7 @@ async def serve(
 ) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code: 0, or 1 when a part died."""
     gc.disable()
+    door.take_all_descriptors()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ from softphone_bridge.stack import (
 
 log = logging.getLogger("monofil.sip")
 
+SPARE_DESCRIPTORS = 64  # kept from connections, for what calls need (fault row 11)
 SWEEP_S = 2.0  # how often late connections are looked for
 LOG_EVERY_S = 1.0  # a line for a bug in what we were told, at most so often
 PORT_TRIES = 20  # for a number that is free as a UDP and as a TCP port
@@ -236,6 +238,7 @@ class Endpoint:
             self._closing
             or len(self._streams) >= stream.MAX_CONNECTIONS
             or self._per_address.get(host, 0) >= stream.MAX_PER_ADDRESS
+            or connection.descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
         ):
             self.counters["refused_connection"] = self.counters.get("refused_connection", 0) + 1
             return False

@@ -52,6 +52,12 @@ class Stream(asyncio.Protocol):
         if not peer or not self._keeper.opened(self):
             self._transport.abort()
 
+    @property
+    def descriptor(self) -> int:
+        """The number of its socket: the kernel gives the lowest that is free, so it tells how many are in use."""
+        taken = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return taken.fileno() if taken is not None else 0
+
     def data_received(self, data: bytes) -> None:
         keeper = self._keeper
         if keeper is None:

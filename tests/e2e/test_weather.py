@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -252,6 +254,34 @@ async def test_a_line_that_loses_10_percent_both_ways_loses_no_call_and_none_is_
         start,
     )
     assert len({row["received"] for row in callers}) == calls
+
+
+async def test_connections_that_say_nothing_leave_descriptors_for_the_calls(hotline: Hotline) -> None:
+    """Fault row 11. The limit is put just above what is open, so that a few silent connections reach it."""
+    server = hotline.server
+    before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    open_now = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (open_now + 100, before[1]))
+    http_port = int(server.http.rpartition(":")[2])
+    silent = []
+    try:
+        for n in range(200):
+            slow = socket.socket()
+            slow.setblocking(False)
+            slow.connect_ex(("127.0.0.1", server.sip_port if n % 2 else http_port))
+            silent.append(slow)
+        async with Phone(user="+33612345678", host=CALLER) as caller:
+            for _ in range(3):
+                call = await caller.dial(hotline.uri(DIRECT), timeout_s=LONG_S)
+                async with asyncio.timeout(LONG_S):
+                    while call.measure(0.2).rms < 100:
+                        await a_moment()
+                call.hang_up()
+                await call.wait_ended(LONG_S)
+    finally:
+        for slow in silent:
+            slow.close()
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
 
 
 async def test_sigterm_takes_no_new_call_and_lets_the_running_one_end(hotline: Hotline) -> None:
