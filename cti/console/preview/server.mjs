@@ -143,7 +143,7 @@ const trees = {
       node('langue', 'language', 'Langue', 'Pour le français, tapez 1. For English, press 2.', [['done', null, 'horaires']], 1),
       node('horaires', 'hours', 'Ouvert ?', '', [['open', null, 'choix'], ['closed', null, 'ferme'], ['holiday', null, 'ferme']]),
       node('choix', 'menu', 'Choix', 'Pour une facture, tapez 1. Pour suivre un colis, tapez 2. Pour un conseiller, tapez 0.', [['1', '1', 'facturation'], ['2', '2', 'numero'], ['0', '0', 'clients'], ['error', null, 'clients'], ['no_input', null, 'clients'], ['no_match', null, 'choix']], 9),
-      node('numero', 'collect', 'Numéro de colis', 'Tapez votre numéro de colis, puis dièse.', [['ok', null, 'suivi'], ['no_input', null, 'clients']], 4, ['language_missing']),
+      node('numero', 'collect', 'Numéro de colis', 'Tapez votre numéro de colis, puis dièse.', [['ok', null, 'suivi'], ['no_input', null, 'clients']], 4, ['sensitive']),
       node('suivi', 'lookup', 'Suivi', '', [['ok', null, 'annonce'], ['empty', null, 'clients'], ['timeout', null, 'clients']], 1),
       node('annonce', 'say', 'État du colis', 'Votre colis {{ colis }} est {{ etat }}.', [['done', null, 'fin']], 3),
       node('facturation', 'queue', 'Facturation', 'Un conseiller va vous répondre.', [['left', '9', 'fin'], ['full', null, 'fin']], 7),

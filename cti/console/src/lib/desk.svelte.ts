@@ -36,6 +36,8 @@ class Desk {
   phoneRegistered = $state(false);
   loaded = $state(false);
   lostSince = $state<number | null>(null);
+  /** How often the page has come to the server: what it watches must be asked for anew. */
+  links = $state(0);
   /** The interaction that the desk shows; null: nothing asked for, the desk chooses. */
   chosen = $state<string | null>(null);
   pops = $state.raw<Record<string, Pop>>({});
@@ -132,12 +134,12 @@ class Desk {
 
   async loadCase(id: string): Promise<void> {
     const found = await get<Case>(`/cases/${encodeURIComponent(id)}`);
-    this.cases = { ...this.cases, [id]: found };
+    this.cases = withNewest(this.cases, id, found);
   }
 
   async loadContact(id: string): Promise<void> {
     const found = await get<Contact>(`/contacts/${encodeURIComponent(id)}`);
-    this.contacts = { ...this.contacts, [id]: found };
+    this.contacts = withNewest(this.contacts, id, found);
   }
 }
 
@@ -237,11 +239,19 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     desk.say(t(data.registered ? 'phone.back' : 'phone.gone'), data.registered ? 'info' : 'error');
   },
   notice(desk, data: { level: string; code: string; args?: Record<string, string | number> }) {
+    if (data.code === 'site_applied') live.renew(); // names of queues, codes, reasons
     const text = word('notice', data.code);
     const full = text.replace(/\{(\w+)\}/g, (_, name: string) => String(data.args?.[name] ?? ''));
     desk.say(full, data.level === 'error' || data.level === 'warning' ? 'error' : 'info');
   },
 };
+
+/** A day's calls are many; what was looked at last is kept, as the server follows so many cases for a page. */
+const KEPT = 8;
+function withNewest<A>(known: Record<string, A>, id: string, found: A): Record<string, A> {
+  const others = Object.entries(known).filter(([other]) => other !== id);
+  return Object.fromEntries([...others.slice(1 - KEPT), [id, found]]);
+}
 
 /** When the queue says so, or says nothing; else the card alone announces the offer. */
 function opensAtRing(offer: Offer): boolean {
@@ -272,7 +282,10 @@ export const desk = new Desk();
 
 export const live = new Live(browser, {
   frame: (frame) => desk.apply(frame),
-  link: (_up, since) => (desk.lostSince = since),
+  link(up, since) {
+    desk.lostSince = since;
+    if (up) desk.links += 1;
+  },
   async mayReturn() {
     try {
       if (await whoAmI()) return true;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { BACKOFF_MS, Live, PING_MS, PONG_MS, type Socket, type World } from './live';
+import { BACKOFF_MS, Live, PING_MS, PONG_MS, RENEW_MS, type Socket, type World } from './live';
 import type { Frame } from './wire';
 
 /** A world whose time only moves when told to, with sockets that the test holds. */
@@ -141,6 +141,18 @@ describe('the live connection', () => {
     bench.sockets[0]!.onclose!({ code: 1008 });
     await bench.pass(60_000);
     expect(bench.sockets).toHaveLength(1);
+  });
+
+  it('begins again with a snapshot when told to, and nobody sees a lost connection', async () => {
+    const { bench, live, links } = start();
+    bench.hear({ type: 'snapshot', seq: 5 });
+    live.renew();
+    live.renew();
+    await bench.pass(RENEW_MS);
+    expect(bench.sockets).toHaveLength(2);
+    expect(bench.sockets[0]!.closed).toBe(true);
+    expect(bench.sockets[1]!.after).toBe(null);
+    expect(links).toEqual([null]);
   });
 
   it('takes the place of a new snapshot even when it is earlier (the log began anew)', async () => {

@@ -9,6 +9,7 @@ import type { Frame } from './wire';
 
 export const PING_MS = 15_000;
 export const PONG_MS = 8_000;
+export const RENEW_MS = 1_000;
 export const BACKOFF_MS = [300, 700, 1_500, 3_000, 6_000, 10_000];
 
 export interface Socket {
@@ -61,6 +62,17 @@ export class Live {
     this.seq = null;
     this.since = null;
     this.attempt = 0;
+  }
+
+  /** Begins again with a snapshot, since what is in no frame has changed; not all pages in the same instant. */
+  renew(): void {
+    const socket = this.socket;
+    this.world.later(() => {
+      if (socket === null || this.socket !== socket) return;
+      this.drop();
+      this.seq = null;
+      this.connect();
+    }, RENEW_MS * this.world.random());
   }
 
   /** True when it left; a frame that cannot leave now is not kept: the server would learn it too late to matter. */

@@ -194,6 +194,7 @@ export interface Board {
 
 export interface TreeExit {
   exit: string;
+  label?: string;
   key: string | null;
   to: string | null;
 }
@@ -205,7 +206,8 @@ export interface TreeNode {
   words: string | Record<string, string> | null;
   exits: TreeExit[];
   inside: number;
-  marks: (string | { code: string; text?: string })[];
+  /** What is special about the node: legal, sensitive, queue:ID, tree:ID. */
+  marks: string[];
 }
 
 export interface Tree {

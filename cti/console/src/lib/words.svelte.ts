@@ -62,8 +62,9 @@ export function word(group: string, id: string | null | undefined): string {
   return CATALOGUES[current][`${group}.${id}`] ?? id;
 }
 
-/** An exit of a node in words; an exit that is a key says no more than its key. */
-export function exitWords(exit: { exit: string; key: string | null }): string {
+/** An exit of a node in its author's words or ours; one that is a key and has no words says no more than its key. */
+export function exitWords(exit: { exit: string; key: string | null; label?: string }): string {
+  if (exit.label) return exit.label;
   return exit.key === exit.exit ? '' : word('exit', exit.exit);
 }
 
