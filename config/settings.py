@@ -328,8 +328,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
                     f"{variable} names {text}, which can't be read ({why}): mend its path or rights."
                 )
             continue
-        near = difflib.get_close_matches(variable, _NAMES, n=1, cutoff=0.75)
-        cure = f"did you mean {near[0]}?" if near else "unset it; `monofil settings` lists all."
+        bare = [name.removeprefix(PREFIX) for name in _NAMES]
+        near = difflib.get_close_matches(variable.removeprefix(PREFIX), bare, n=1, cutoff=0.75)
+        cure = f"did you mean {PREFIX}{near[0]}?" if near else "unset it; `monofil settings` lists all."
         wrong.append(f"{variable} is not a setting: {cure}")
     try:
         settings = Settings.model_validate(values)

@@ -499,8 +499,14 @@ class Hotline:
 @asynccontextmanager
 async def opened(settings: Settings, site_path: Path | None = None) -> AsyncIterator[Hotline]:
     """A running server; leaving it closes every part."""
-    # passable but not listable: PostgreSQL runs as another user when we are root
-    settings.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    try:
+        # passable but not listable: PostgreSQL runs as another user when we are root
+        settings.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(
+            f"The data folder {settings.data_dir} can't be made ({error.strerror}): "
+            "set MONOFIL_DATA_DIR to a folder that can."
+        ) from None
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(_database(settings))
         await postgres.migrate(dsn)
@@ -518,9 +524,26 @@ async def serve(
     door.take_all_descriptors()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    starting = asyncio.current_task()
+    assert starting is not None
+
+    def asked_to_stop() -> None:
+        stop.set()
+        if not ready:
+            starting.cancel()  # whatever it waits for: a slow database, another server's desk
+
+    ready = False
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with opened(settings, site_path) as hotline:
+        loop.add_signal_handler(number, asked_to_stop)
+    async with AsyncExitStack() as stack:
+        try:
+            hotline = await stack.enter_async_context(opened(settings, site_path))
+            ready = True
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+            log.info("stopped before it was ready")
+            return 0
         gc.collect()
         gc.freeze()
         line = f"ready http={hotline.http_url} sip={settings.told_ip}:{hotline.sip.port}"

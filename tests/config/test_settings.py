@@ -11,6 +11,7 @@ from config.settings import PREFIX, PortRange, Settings, SettingsError, describe
 MISTAKES = """
 MONOFIL_HTTP_PROT=1                    | MONOFIL_HTTP_PROT is not a setting: did you mean MONOFIL_HTTP_PORT?
 MONOFIL_WHATEVER=1                     | MONOFIL_WHATEVER is not a setting: unset it; `monofil settings` lists all.
+MONOFIL_TYPO=1                         | MONOFIL_TYPO is not a setting: unset it; `monofil settings` lists all.
 MONOFIL_HTTP_PORT=eighty               | MONOFIL_HTTP_PORT=eighty can't be used: give a whole number.
 MONOFIL_SIP_PORT=70000                 | MONOFIL_SIP_PORT=70000 can't be used: give at most 65535.
 MONOFIL_RTP_PORTS=20000                | give two ports with a dash between them, like 20000-29999.

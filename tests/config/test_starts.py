@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -75,3 +76,32 @@ def test_a_site_file_with_a_mistake_is_refused_before_anything_starts(tmp_path: 
 
 def test_an_unknown_setting_stops_the_server(tmp_path: Path) -> None:
     assert "did you mean MONOFIL_DRAIN_S?" in refused(tmp_path, MONOFIL_DRAIN_SS="3")
+
+
+def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    told = refused(file, str(EXAMPLE))
+    assert f"The data folder {file} can't be made" in told
+    assert told.endswith("set MONOFIL_DATA_DIR to a folder that can.")
+
+
+def test_sigterm_ends_a_server_that_still_waits_for_its_database(tmp_path: Path) -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        mute.settimeout(60)
+        url = f"postgresql://monofil@127.0.0.1:{mute.getsockname()[1]}/monofil"
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("MONOFIL_")}
+        ours = {"MONOFIL_DATA_DIR": str(tmp_path), "MONOFIL_DATABASE_URL": url}
+        with subprocess.Popen(
+            [sys.executable, "-m", "config", "serve", str(EXAMPLE)],
+            cwd=ROOT, env={**environ, **ours}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as server:  # fmt: skip
+            line, _ = mute.accept()
+            with line:
+                server.send_signal(signal.SIGTERM)
+                out, errors = server.communicate(timeout=60)
+    assert server.returncode == 0, errors
+    assert "ready" not in out
+    assert "Traceback" not in errors
