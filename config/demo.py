@@ -693,7 +693,7 @@ class Life:
 
     async def _call(self, number: str, name: str) -> None:
         keys = self.chance.choice(("12", "13", "10", "22", "11" + next(iter(PARCELS)) + ",,1"))
-        patience_s = self.chance.uniform(8, 40)
+        patience_s = self.chance.uniform(20, 70)
         self._say(f"{name} dials {NUMBER}, keys {keys[:2]}")
         async with Phone(user=number, name=name, tone_hz=CALLER_HZ) as phone:
             with contextlib.suppress(CallFailed, TimeoutError):
@@ -703,6 +703,7 @@ class Life:
                     await call.wait_ended(patience_s)
                 call.hang_up()
                 await call.wait_ended(5.0)
+            self._say(f"{name} has hung up")
 
     def _go(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -748,14 +749,17 @@ class Life:
         )
 
     def _picture(self) -> Group:
-        queues = Table(title="Queues", box=None, title_justify="left", padding=(0, 2))
-        for heading in ("queue", "channel", "waiting", "longest", "answered", "abandoned"):
-            queues.add_column(heading, justify="left" if heading in ("queue", "channel") else "right")
+        queues = Table(title="Queues", box=None, title_justify="left", padding=(0, 1))
+        for heading in ("queue", "waiting", "longest", "answered", "abandoned"):
+            left = heading == "queue"
+            queues.add_column(
+                heading, justify="left" if left else "right", no_wrap=True, min_width=20 if left else None
+            )
         for row in self.board["rows"]:
             if row["channel"] == "voice":
                 longest = f"{row['longest_wait_s']:.0f} s" if row["waiting"] else "–"
                 numbers = (row["waiting"], longest, row["answered"], row["abandoned"])
-                queues.add_row(row["name"], row["channel"], *map(str, numbers))
+                queues.add_row(row["name"], *map(str, numbers))
         advisors = Table(title="Advisors", box=None, title_justify="left", padding=(0, 2))
         for heading in ("advisor", "presence", "work", "phone"):
             advisors.add_column(heading)
