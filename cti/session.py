@@ -151,6 +151,9 @@ class Seat:
         return "talking" if self.work is W.HELD else self.work.value
 
 
+MISSED = frozenset({"missed", "expired"})  # how an offer ends that nobody answered
+
+
 class Seats:
     """All seats of one organisation, kept by events in commit order."""
 
@@ -190,6 +193,7 @@ class Seats:
                 event,
                 presence=Presence(event.data["presence"]),
                 reason=event.data.get("reason"),
+                **({"misses": 0} if event.data.get("by") == "advisor" else {}),
             )
         if event.type is T.REACH_CHANGED and event.advisor:
             if event.data.get("channel") != "voice":
@@ -212,9 +216,10 @@ class Seats:
         if advisor is None or how == "accepted":
             return None
         seat = self.get(advisor, event.at)
-        if how == "expired":
+        missed = how in MISSED
+        if missed:
             self.put(replace(seat, misses=seat.misses + 1))
-        return self._line(advisor, event, I.OFFER_OVER) or (advisor if how == "expired" else None)
+        return self._line(advisor, event, I.OFFER_OVER) or (advisor if missed else None)
 
     def _line(self, advisor: str, event: Event, told: Input) -> str | None:
         interaction = event.interaction
@@ -241,6 +246,6 @@ class Seats:
         if changed == seat and advisor in self._seats:
             return None
         if "presence" in values:
-            changed = replace(changed, since=event.at, misses=0)
+            changed = replace(changed, since=event.at)
         self._seats[advisor] = changed
         return advisor

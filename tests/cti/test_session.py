@@ -69,15 +69,34 @@ def test_a_day_at_the_seat_told_by_events() -> None:
     assert seats.get("lea", AT).phone_registered
 
 
-def test_misses_are_counted_until_one_is_accepted() -> None:
+@pytest.mark.parametrize("how", ["missed", "expired"])
+def test_misses_are_counted_until_one_is_accepted(how: str) -> None:
     seats = Seats()
     for n in range(2):
         seats.apply(event(2 * n, T.OFFERED, "lea", CALL, offer=n))
-        seats.apply(event(2 * n + 1, T.OFFER_ENDED, "lea", CALL, offer=n, how="expired"))
+        assert seats.apply(event(2 * n + 1, T.OFFER_ENDED, "lea", CALL, offer=n, how=how)) == "lea"
     assert seats.get("lea", AT).misses == 2
     seats.apply(event(8, T.OFFERED, "lea", CALL, offer=8))
     seats.apply(event(9, T.ACCEPTED, "lea", CALL, offer=8))
     assert seats.get("lea", AT).misses == 0
+
+
+@pytest.mark.parametrize("how", ["refused", "cancelled"])
+def test_an_offer_that_was_refused_or_taken_back_is_no_miss(how: str) -> None:
+    seats = Seats()
+    seats.apply(event(1, T.OFFERED, "lea", CALL, offer=1))
+    seats.apply(event(2, T.OFFER_ENDED, "lea", CALL, offer=1, how=how))
+    assert seats.get("lea", AT).misses == 0
+
+
+def test_misses_are_forgotten_when_the_advisor_changes_presence_and_not_when_the_desk_does() -> None:
+    seats = Seats()
+    seats.apply(event(1, T.OFFERED, "lea", CALL, offer=1))
+    seats.apply(event(2, T.OFFER_ENDED, "lea", CALL, offer=1, how="missed"))
+    seats.apply(event(3, T.PRESENCE_CHANGED, "lea", None, presence="pause", reason="missed", by="missed"))
+    assert (seats.get("lea", AT).state, seats.get("lea", AT).misses) == ("pause", 1)
+    seats.apply(event(4, T.PRESENCE_CHANGED, "lea", None, presence="ready", reason=None, by="advisor"))
+    assert (seats.get("lea", AT).state, seats.get("lea", AT).misses) == ("ready", 0)
 
 
 @pytest.mark.parametrize("kind", [T.TALK_ENDED, T.ENDED, T.HELD, T.REQUEUED])
