@@ -633,6 +633,7 @@ class Life:
         self.happened: deque[Text] = deque(maxlen=14)
         self.board: dict[str, Any] = {"rows": [], "advisors": []}
         self.last_news: dict[str, tuple[str, str, bool]] = {}
+        self.calling: set[str] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.chance = random.Random()
 
@@ -695,6 +696,14 @@ class Life:
         keys = self.chance.choice(("12", "13", "10", "22", "11" + next(iter(PARCELS)) + ",,1"))
         patience_s = self.chance.uniform(20, 70)
         self._say(f"{name} dials {NUMBER}, keys {keys[:2]}")
+        self.calling.add(number)
+        try:
+            await self._talk(number, name, keys, patience_s)
+        finally:
+            self.calling.discard(number)
+        self._say(f"{name} has hung up")
+
+    async def _talk(self, number: str, name: str, keys: str, patience_s: float) -> None:
         async with Phone(user=number, name=name, tone_hz=CALLER_HZ) as phone:
             with contextlib.suppress(CallFailed, TimeoutError):
                 call = await phone.dial(self.world.dial)
@@ -703,7 +712,6 @@ class Life:
                     await call.wait_ended(patience_s)
                 call.hang_up()
                 await call.wait_ended(5.0)
-            self._say(f"{name} has hung up")
 
     def _go(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -719,8 +727,9 @@ class Life:
         with Live(self._picture(), screen=False, console=self.screen, refresh_per_second=4) as shown:
             next_call = 0.0
             while not stop.is_set() and self.world.server.running:
-                if time.monotonic() >= next_call and len(self.tasks) < 6:
-                    self._go(self._call(*self.chance.choice(PEOPLE)))
+                idle = [person for person in PEOPLE if person[0] not in self.calling]
+                if time.monotonic() >= next_call and idle:
+                    self._go(self._call(*self.chance.choice(idle)))
                     next_call = time.monotonic() + self.chance.uniform(4, 12)
                 shown.update(self._picture())
                 with contextlib.suppress(TimeoutError):
