@@ -10,7 +10,7 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -861,8 +861,17 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
 
 
-def _seconds_out(value: float) -> str:
-    return f"{_number(value)}s"
+def _length_out(seconds: float) -> str:
+    """As people say it: 20s, 10min, 24h."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size and seconds % size == 0:
+            return f"{_number(seconds / size)}{unit}"
+    return f"{_number(seconds)}s"
+
+
+def _share_out(share: float) -> str:
+    percent = f"{Decimal(repr(share)) * 100:f}"
+    return percent.rstrip("0").rstrip(".") if "." in percent else percent
 
 
 def _hours_out(hours: Hours) -> dict[str, Any]:
@@ -883,13 +892,13 @@ def _queue_out(queue: Queue) -> dict[str, Any]:
             out[name] = [" | ".join(f"{skill}>={level}" for skill, level in need.any_of) for need in value]
         elif name == "targets":
             out[name] = {
-                channel: f"{Decimal(repr(target.share)) * 100:f}% in {_seconds_out(target.seconds)}"
+                channel: f"{_share_out(target.share)}% in {_length_out(target.seconds)}"
                 for channel, target in value.items()
             }
         elif name.endswith("_s"):
             plain = isinstance(value, Mapping)
             out[name.removesuffix("_s")] = (
-                {channel: _seconds_out(s) for channel, s in value.items()} if plain else _seconds_out(value)
+                {channel: _length_out(s) for channel, s in value.items()} if plain else _length_out(value)
             )
         else:
             out[name] = list(value) if isinstance(value, tuple) else value
@@ -952,9 +961,23 @@ def _fits_block(value: str) -> bool:
 
 
 def differences(old: Site, new: Site, old_name: str, new_name: str) -> Sequence[str]:
-    """A unified diff of the two as site files."""
+    """A unified diff of the two as site files, with the keys of both in the order of `new`."""
+    then = replace(old, trees=_in_order_of(new.trees, old.trees))
     return list(
         difflib.unified_diff(
-            export(old).splitlines(), export(new).splitlines(), old_name, new_name, n=1, lineterm=""
+            export(then).splitlines(), export(new).splitlines(), old_name, new_name, n=1, lineterm=""
         )
     )
+
+
+def _in_order_of(order: Any, value: Any) -> Any:
+    """`value` with its keys in the order they have in `order`; those that are not there come last."""
+    if isinstance(value, Mapping) and isinstance(order, Mapping):
+        keys = [*(key for key in order if key in value), *(key for key in value if key not in order)]
+        return {key: _in_order_of(order.get(key), value[key]) for key in keys}
+    if isinstance(value, list) and isinstance(order, list):
+        return [
+            _in_order_of(order[place] if place < len(order) else None, item)
+            for place, item in enumerate(value)
+        ]
+    return value

@@ -83,6 +83,13 @@ async def prepare(connection: asyncpg.Connection) -> None:
         encoder=lambda value: b"\x01" + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(),
         decoder=lambda data: json.loads(data[1:]),
     )
+    await connection.set_type_codec(
+        "json",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(),
+        decoder=json.loads,
+    )
 
 
 async def connect(dsn: str, **options: Any) -> asyncpg.Connection:

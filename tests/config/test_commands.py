@@ -80,6 +80,37 @@ async def test_apply_refuses_to_undo_what_was_changed_since_and_shows_it(
     assert (await commands.export(settings, None)).site == site
 
 
+async def test_what_is_lost_is_told_in_the_lines_that_differ_and_no_others(
+    settings: Settings, site: Site
+) -> None:
+    await commands.apply(settings, site, force=False)
+    urgent = replace(site.queues[0], priority=77)
+    async with commands.stores(settings) as at:
+        await at.sites.apply(replace(site, queues=(urgent, *site.queues[1:])), base=1, by="nadia")
+    refused = await commands.apply(settings, replace(site, name="Another name"), force=False)
+    differing = [line for line in refused.lost[2:] if line[0] in "+-"]
+    assert sorted(differing) == sorted(
+        [f"-  name: {site.name}", "+  name: Another name", "-    priority: 77"]
+        + [f"+    priority: {site.queues[0].priority}"] * bool(site.queues[0].priority)
+    )
+
+
+async def test_an_export_keeps_the_order_in_which_the_author_wrote(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    stored = (await commands.export(settings, None)).site
+    assert export(stored) == export(site)
+    assert list(stored.trees) == list(site.trees)
+    async with commands.stores(settings) as at:
+        for name, tree in (await at.trees.all_current()).items():
+            assert list(tree.document["nodes"]) == list(site.trees[name]["nodes"])
+
+
+async def test_another_order_alone_is_no_change(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    turned = replace(site, trees={name: site.trees[name] for name in reversed(list(site.trees))})
+    assert await commands.apply(settings, turned, force=False) == commands.Applied(1, changed=False)
+
+
 async def test_a_file_that_has_taken_the_changes_in_is_no_loss(settings: Settings, site: Site) -> None:
     await commands.apply(settings, site, force=False)
     changed = await _renamed_in_the_console(settings, site)

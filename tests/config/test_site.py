@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -428,3 +430,37 @@ def test_differences_name_what_is_lost() -> None:
     lines = differences(site, other, "then", "now")
     assert "-    name: Billing" in lines
     assert "+    name: Invoices" in lines
+
+
+@pytest.mark.parametrize(
+    ("said", "share", "seconds"),
+    [
+        ("80% in 20s", 0.8, 20),
+        ("90% in 60s", 0.9, 60),
+        ("90% in 90s", 0.9, 90),
+        ("99.5% in 10min", 0.995, 600),
+        ("95% in 24h", 0.95, 86_400),
+        ("100% in 0.5s", 1.0, 0.5),
+    ],
+)
+def test_targets_are_written_as_people_say_them(said: str, share: float, seconds: float) -> None:
+    site = check_text(BASE).site
+    assert site is not None
+    queue = replace(site.queues[0], targets={"mail": Target(share, seconds)})
+    assert f'mail: "{said}"' in export(replace(site, queues=(queue,)))
+
+
+def test_differences_are_blind_to_the_order_of_keys() -> None:
+    site = check_text(BASE).site
+    assert site is not None
+
+    def turned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: turned(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
+        return [turned(item) for item in value] if isinstance(value, list) else value
+
+    other = replace(site, trees=turned(site.trees))
+    assert other == site
+    assert differences(other, site, "then", "now") == []
+    lines = differences(replace(other, name="Other"), site, "then", "now")
+    assert [line for line in lines[2:] if line[0] in "+-"] == ["-  name: Other", "+  name: Demo"]
