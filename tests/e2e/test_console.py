@@ -199,6 +199,13 @@ async def test_a_call_is_served_by_keyboard_alone_from_sign_in_to_its_case(stage
         await page.see(".bar.talking")
         await asyncio.gather(call.wait_tone(ADVISOR_HZ, LONG_S), ringing.wait_tone(CALLER_HZ, LONG_S))
         await page.words(".bar .rec", "enregistré")
+        live = await hotline.row((await stage.newest())["id"])
+        assert (live["pop"]["e164"], live["pop"]["path"][0]["title"]) == (CLAIRE, "Choix de la langue")
+        told = await hotline.admin.get(f"/interactions/{live['id']}/why?lang=fr")
+        assert told["sentences"][0].startswith(
+            "Cet appel (appel, file Réclamations colis) a été proposé à Léa"
+        )
+        await hotline.admin.wait_for("interaction.changed", lambda one: one["advisor"] == "lea")
         await page.press("h")
         await page.see(".bar.held .acts .btn:enabled")
         await page.press("h")
@@ -248,7 +255,6 @@ async def test_a_call_is_served_by_keyboard_alone_from_sign_in_to_its_case(stage
         )
         assert played == [206, "audio/wav", 44]
         assert await page.axe() == []
-        await hotline.admin.get(f"/cases/{row['case']}")
 
 
 async def test_a_contact_is_called_from_the_page_and_hung_up_by_it(stage: Stage) -> None:
