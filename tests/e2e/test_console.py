@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,7 +79,7 @@ class Stage:
             yield page
         except BaseException:
             with contextlib.suppress(Exception):
-                await page.shot(f"/tmp/console-{name}.png")
+                await page.shot(str(Path(tempfile.gettempdir()) / f"console-{name}.png"))
             raise
         known = (SIGNED_OUT, refused)
         assert [one for one in await page.complaints() if not any(k.search(one) for k in known)] == []
@@ -184,6 +186,7 @@ async def test_a_call_is_served_by_keyboard_alone_from_sign_in_to_its_case(stage
 
         await page.words(".offer article", "Claire Martin", "Réclamations colis", "Décrochez")
         invited_at, ringing = await desk.ringing()
+        await page.until("told.some((one) => one.type === 'shown')")
         (shown,) = await page.run("told.filter((one) => one.type === 'shown')")
         after = await hotline.server.metrics()
         missed = 'monofil_pops_total{result="missed"}'
