@@ -21,6 +21,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 UNEXPECTED = Counter(
     "monofil_unexpected_errors_total", "Errors that nobody handled, by where they surfaced.", ["where"]
 )
+MALFORMED = Counter(
+    "monofil_http_malformed_total", "Requests that are no HTTP, by what is wrong with them.", ["kind"]
+)
 
 PERSONAL = "pii_"
 _SECRET = re.compile(r"pass(word|wd)?|secret|token|cookie|authorization|ha1|csrf|dsn", re.IGNORECASE)
@@ -30,6 +33,7 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _DEPTH = 6
+MALFORMED_EVERY_S = 1.0
 
 
 def escape(text: str) -> str:
@@ -84,6 +88,30 @@ def _exception_text(_logger: WrappedLogger, _name: str, event: EventDict) -> Eve
     return event
 
 
+class _Malformed(logging.Filter):
+    """Bytes from a stranger that are no HTTP become one warning without a trace, at most one a second and kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        from aiohttp.http_exceptions import HttpProcessingError  # only who serves pays for it
+
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        kind = type(error).__name__
+        MALFORMED.labels(kind).inc()
+        if record.created - self._told_s.get(kind, 0.0) < MALFORMED_EVERY_S:
+            return False
+        self._told_s[kind] = record.created
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args, record.exc_info = "a request was no HTTP", (), None
+        record.kind = kind
+        return record.levelno >= logging.getLogger(record.name).getEffectiveLevel()
+
+
 def set_up(
     level: str = "info", form: str = "auto", *, keep_personal: bool = True, stream: TextIO | None = None
 ) -> None:
@@ -126,6 +154,8 @@ def set_up(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    server = logging.getLogger("aiohttp.server")
+    server.filters[:] = [_Malformed()]
     for noisy in ("asyncio", "aiohttp.access", "asyncpg"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ def _put_back() -> Iterator[None]:
     yield
     root.handlers[:] = before
     root.setLevel(level)
+    logging.getLogger("aiohttp.server").filters.clear()
     for name, was in noisy.items():
         logging.getLogger(name).setLevel(was)
     structlog.reset_defaults()
@@ -111,3 +113,64 @@ async def test_what_nobody_handles_is_logged_and_counted() -> None:
         loop.set_exception_handler(None)
     assert "nobody handles this" in json.loads(out.getvalue())["exception"]
     assert logs.UNEXPECTED.labels("event_loop")._value.get() == before + 1
+
+
+FINE = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def _send_beyond(port: int) -> bytes:
+    """A good request, and after its answer more bytes than its Content-Length: what the server says to those."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(FINE)
+        await asyncio.wait_for(reader.readuntil(b"404: Not Found"), 20)
+        writer.write(b"\x00\x01surplus bytes\r\n\r\n")
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+def _malformed() -> float:
+    return sum(
+        sample.value
+        for metric in logs.MALFORMED.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    )
+
+
+async def test_bytes_that_are_no_http_are_one_warning_and_a_count_however_many_come() -> None:
+    out = written()
+    runner = web.AppRunner(web.Application(), access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        before, began_s = _malformed(), asyncio.get_running_loop().time()
+        for _ in range(5):
+            assert b"400 Bad Request" in await _send_beyond(port)
+        took_s = asyncio.get_running_loop().time() - began_s
+        assert _malformed() == before + 5
+    finally:
+        await runner.cleanup()
+    records = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert records
+    assert len(records) <= 1 + took_s / logs.MALFORMED_EVERY_S
+    for record in records:
+        assert (record["event"], record["level"]) == ("a request was no HTTP", "warning")
+        assert record["kind"].startswith("Bad")
+        assert "exception" not in record
+        assert "surplus" not in str(record)
+
+
+def test_other_errors_of_the_web_server_keep_their_trace() -> None:
+    out = written()
+    try:
+        raise ValueError("ours")
+    except ValueError:
+        logging.getLogger("aiohttp.server").exception("Unhandled exception")
+    record = json.loads(out.getvalue())
+    assert record["level"] == "error"
+    assert "ValueError: ours" in record["exception"]
