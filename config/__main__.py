@@ -168,7 +168,7 @@ def check(site: SiteFile, as_json: Json = False, lang: Lang = LANGUAGE) -> None:
             [
                 {
                     "file": m.file,
-                    "line": m.line,
+                    "line": m.line or None,
                     "path": m.where,
                     "code": m.code,
                     "what": m.words(lang)[0],

@@ -231,6 +231,16 @@ WORDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "en": ("«{got}» has no effect alone", "give both overflow_after and overflow_to"),
         "fr": ("«{got}» est sans effet seul", "donnez overflow_after et overflow_to"),
     },
+    "tree_place": {
+        "en": (
+            "the tree's file {got} is not opened: only .yaml and .yml files at or below the site file's folder are",
+            "put it there and give its path from the folder of the site file",
+        ),
+        "fr": (
+            "le fichier d'arbre {got} n'est pas ouvert : seuls le sont les .yaml et .yml du dossier du site ou dessous",
+            "mettez-le là et donnez son chemin depuis le dossier du site",
+        ),
+    },
     "tree_file": {
         "en": (
             "the tree's file {got} can't be read: {reason}",
@@ -259,7 +269,7 @@ NEAR = {
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing that is wrong, at `path` in `file`; `args` fill the words of `code`."""
+    """One thing that is wrong, at `path` in `file` (line 0: the whole file); `args` fill the words of `code`."""
 
     file: str
     line: int
@@ -275,8 +285,9 @@ class Mistake:
     def say(self, language: str = "en") -> str:
         """One line: file:line: where: what is wrong and was expected; the cure."""
         what, cure = self.words(language)
+        line = f"{self.line}:" if self.line else ""
         place = f" {self.where}:" if self.path else ""
-        return f"{self.file}:{self.line}:{place} {what}; {cure}{'' if cure.endswith('?') else '.'}"
+        return f"{self.file}:{line}{place} {what}; {cure}{'' if cure.endswith('?') else '.'}"
 
     def words(self, language: str = "en") -> tuple[str, str]:
         """(what is wrong and was expected, the cure)"""

@@ -377,6 +377,7 @@ SECTIONS: Mapping[str, Any] = {
 }
 LISTS = ("skills", "pause_reasons")
 KEYS = ("organisation", *LISTS, *SECTIONS, "trees")
+TREE_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +392,21 @@ class Checked:
         return [mistake.say(language) for mistake in self.mistakes]
 
 
-# a path from the site file -> (name for people, text); raises OSError
+class OutOfPlace(Exception):
+    """A tree's path leads to where no tree files are."""
+
+
+def _below(folder: Path, name: str) -> bool:
+    """Whether that path leads, links followed, to a YAML file at or below `folder`. It need not exist."""
+    try:
+        found = (folder / name).resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL
+        return False
+    yaml = Path(name).suffix in TREE_SUFFIXES and found.suffix in TREE_SUFFIXES
+    return yaml and not Path(name).is_absolute() and found.is_relative_to(folder.resolve())
+
+
+# a path from the site file -> (name for people, text); raises OSError, OutOfPlace
 ReadTree = Callable[[str], tuple[str, str]]
 Sounds = Mapping[str, frozenset[str]]  # a recording's name -> the languages it exists in
 
@@ -408,6 +423,8 @@ def check(path: Path, sounds: Sounds | None = None) -> Checked:
     """Read a site file and the tree files it names, from the folder of the site file."""
 
     def read(name: str) -> tuple[str, str]:
+        if not _below(path.parent, name):
+            raise OutOfPlace(name)
         file = path.parent / name
         return str(file), file.read_text(encoding="utf-8")
 
@@ -415,7 +432,7 @@ def check(path: Path, sounds: Sounds | None = None) -> Checked:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        return Checked(None, (Mistake(str(path), 1, (), "unreadable", {"got": reason}),))
+        return Checked(None, (Mistake(str(path), 0, (), "unreadable", {"got": reason}),))
     return check_text(text, str(path), read, sounds)
 
 
@@ -490,7 +507,12 @@ class _Check:
             return None
 
     def _tell(self, error: ValidationError, path: document.Path, kind: type[BaseModel] | None) -> None:
-        for detail in error.errors():
+        details = error.errors()
+        for detail in details:
+            if detail["type"] == "too_short" and any(
+                _inside(other["loc"], detail["loc"]) for other in details
+            ):
+                continue  # its entries are wrong, not too few: they are told
             here = (*path, *(step for step in detail["loc"] if step != "[key]"))
             code, context = detail["type"], detail.get("ctx", {})
             got = detail["input"]
@@ -688,6 +710,9 @@ class _Check:
             return
         try:
             shown, text = self.read(value)
+        except OutOfPlace:
+            self.doc.wrong(path, "tree_place", got=f"«{value}»")
+            return
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             self.doc.wrong(path, "tree_file", got=f"«{value}»", reason=reason)
@@ -810,6 +835,10 @@ def _expected(code: str) -> str:
         if code.startswith(start):
             return word
     return "text"
+
+
+def _inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
 
 
 def _bound(context: Mapping[str, Any]) -> str | None:

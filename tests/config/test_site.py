@@ -206,7 +206,49 @@ def test_a_tree_file_that_is_missing_is_told_and_the_web_never_opens_one(tmp_pat
 
 def test_a_site_file_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
     (sentence,) = check(tmp_path / "no.yaml").sentences()
-    assert sentence.endswith("No such file or directory; mend its path or its rights.")
+    assert sentence == (
+        f"{tmp_path / 'no.yaml'}: the file can't be read: No such file or directory; mend its path or its rights."
+    )
+
+
+@pytest.mark.parametrize(
+    "place", ["../secret.yaml", "{outside}/secret.yaml", "secret.txt", "linked.yaml", "a\\0.yaml"]
+)
+def test_a_tree_file_elsewhere_is_not_opened_and_nothing_of_it_is_said(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    for file in (tmp_path / "secret.yaml", folder / "secret.txt"):
+        file.write_text("root:x:0:0: [treasure", encoding="utf-8")
+    (folder / "linked.yaml").symlink_to(tmp_path / "secret.yaml")
+    named = place.format(outside=tmp_path)
+    site = BASE[: BASE.index("trees:")] + f'trees:\n  welcome: "{named}"\n'
+    (folder / "site.yaml").write_text(site, encoding="utf-8")
+    checked = check(folder / "site.yaml")
+    assert [(m.code, m.where) for m in checked.mistakes] == [("tree_place", "trees.welcome")]
+    assert "treasure" not in str(checked)
+
+
+def test_a_tree_file_may_lie_in_a_folder_below(tmp_path: Path) -> None:
+    site = BASE[: BASE.index("trees:")] + "trees:\n  welcome: ./trees/../trees/welcome.yml\n"
+    (tmp_path / "site.yaml").write_text(site, encoding="utf-8")
+    (tmp_path / "trees").mkdir()
+    (tmp_path / "trees" / "welcome.yml").write_text(
+        "tree: welcome\nstart: bye\nnodes:\n  bye: {kind: hangup}\n", encoding="utf-8"
+    )
+    assert check(tmp_path / "site.yaml").sentences() == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ('phone: "101"}', 'phone: "101", roles: [root]}', "«root» is not one of"),
+        ("hosts: [192.0.2.0/24]", "hosts: [nowhere]", "«nowhere»"),
+        ('phone: "101"}', 'phone: "101", roles: []}', "(≥ 1)"),
+    ],
+)
+def test_a_wrong_entry_of_a_list_draws_one_sentence(right: str, wrong: str, told: str) -> None:
+    (sentence,) = said(BASE.replace(right, wrong))
+    assert told in sentence
 
 
 @pytest.mark.parametrize(
