@@ -363,16 +363,24 @@ def db_upgrade(as_json: Json = False) -> None:
 
 @db_app.command("status")
 def db_status(as_json: Json = False) -> None:
-    """List the migrations and whether each was applied."""
+    """Tell the database's version, place, size and newest event, and whether each migration was applied."""
     from config import commands
 
-    known = _run(commands.schema(_quiet()))
+    found = _run(commands.status(_quiet()))
     if as_json:
-        _print_json([{"number": number, "name": name, "applied": applied} for number, name, applied in known])
+        names = ("number", "name", "applied")
+        _print_json(
+            {**asdict(found), "migrations": [dict(zip(names, m, strict=True)) for m in found.migrations]}
+        )
     else:
-        for number, name, applied in known:
+        newest = (
+            f"; the newest {found.newest_event_at:%Y-%m-%d %H:%M:%S} UTC" if found.newest_event_at else ""
+        )
+        print(f"PostgreSQL {found.postgresql}: {found.place}")
+        print(f"{found.size_bytes / 1e6:.1f} MB, {found.events} events{newest}")
+        for number, name, applied in found.migrations:
             print(f"{number:04} {name}: {'applied' if applied else 'to be applied (monofil db upgrade)'}")
-    _exit(0 if all(applied for _, _, applied in known) else FAILED)
+    _exit(0 if all(applied for _, _, applied in found.migrations) else FAILED)
 
 
 @tree_app.command("check")

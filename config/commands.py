@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -198,10 +200,47 @@ async def upgrade(settings: Settings) -> list[int]:
         return await postgres.migrate(dsn)
 
 
-async def schema(settings: Settings) -> Sequence[tuple[int, str, bool]]:
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The database as it stands. `migrations` are (number, name, applied)."""
+
+    postgresql: str
+    place: str
+    size_bytes: int
+    events: int
+    newest_event_at: datetime | None
+    migrations: Sequence[tuple[int, str, bool]]
+
+
+async def status(settings: Settings) -> Status:
     async with database(settings) as dsn:
         connection = await postgres.connect(dsn)
         try:
-            return await postgres.schema_status(connection)
+            events, newest = 0, None
+            if await connection.fetchval("SELECT to_regclass('event')"):
+                events, newest = await connection.fetchrow("SELECT count(*), max(at) FROM event")
+            return Status(
+                postgresql=str(await connection.fetchval("SHOW server_version")).split()[0],
+                place=place(settings),
+                size_bytes=await connection.fetchval("SELECT pg_database_size(current_database())"),
+                events=events,
+                newest_event_at=newest,
+                migrations=await postgres.schema_status(connection),
+            )
         finally:
             await connection.close()
+
+
+def place(settings: Settings) -> str:
+    """Where the database is: our own folder, or host and name of the one that is set; never its user or password."""
+    if settings.dsn is None:
+        return str(settings.data_dir.absolute() / "pg")
+    try:
+        parts = urlsplit(settings.dsn)
+        host = parse_qs(parts.query).get("host", [parts.hostname or ""])[0]
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        host, port, parts = "", "", urlsplit("")
+    if not host or not parts.scheme or "@" in parts.path:
+        return "MONOFIL_DATABASE_URL"
+    return f"{host}{port} {parts.path.strip('/')}".rstrip()

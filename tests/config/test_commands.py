@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -13,10 +14,12 @@ from config import commands
 from config.failures import Failure
 from config.settings import Settings, load
 from config.site import check, check_text, export
+from routing.aio import postgres
 from routing.aio.clock import IdMaker
 from routing.site import Advisor, Site
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "site.example.yaml"
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -186,5 +189,51 @@ async def test_why_of_an_unknown_interaction_is_one_sentence(settings: Settings,
 
 
 async def test_the_schema_is_told_and_brought_up(settings: Settings) -> None:
-    assert all(applied for _, _, applied in await commands.schema(settings))
+    assert all(applied for _, _, applied in (await commands.status(settings)).migrations)
     assert await commands.upgrade(settings) == []
+
+
+async def test_the_status_tells_where_the_database_is_and_how_full(settings: Settings, site: Site) -> None:
+    empty = await commands.status(settings)
+    assert (empty.events, empty.newest_event_at) == (0, None)
+    assert int(empty.postgresql.split(".")[0]) >= 15
+    assert empty.size_bytes > 1_000_000
+    await commands.apply(settings, site, force=False)
+    connection = await postgres.connect(settings.dsn or "")
+    await connection.execute(
+        "INSERT INTO event (organisation_id, seq, id, at, type, data)"
+        " SELECT id, 1, $1, $2, 'site.applied', '{}' FROM organisation",
+        IdMaker()(),
+        NOON,
+    )
+    await connection.close()
+    full = await commands.status(settings)
+    assert (full.events, full.newest_event_at) == (1, NOON)
+
+
+async def test_the_status_of_a_database_without_tables_is_told(settings: Settings) -> None:
+    connection = await postgres.connect(settings.dsn or "")
+    await connection.execute("DROP SCHEMA public CASCADE")
+    await connection.execute("CREATE SCHEMA public")
+    await connection.close()
+    found = await commands.status(settings)
+    assert found.events == 0
+    assert not any(applied for _, _, applied in found.migrations)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "told"),
+    [
+        ("postgresql://u:hush@db.example.org:5433/calls", "db.example.org:5433 calls"),
+        ("postgresql://u@/calls?host=/run/pg&password=hush", "/run/pg calls"),
+        ("postgresql://u:hu@sh@db/calls", "db calls"),
+        ("postgresql://u:hu/sh@db/calls", "MONOFIL_DATABASE_URL"),
+        ("postgresql://u:12/hush@db/calls", "MONOFIL_DATABASE_URL"),
+    ],
+)
+def test_the_place_of_a_database_never_holds_its_password(dsn: str, told: str) -> None:
+    assert commands.place(load({"MONOFIL_DATABASE_URL": dsn})) == told
+
+
+def test_our_own_database_lies_in_the_data_folder() -> None:
+    assert commands.place(load({"MONOFIL_DATA_DIR": "/var/lib/calls"})) == "/var/lib/calls/pg"

@@ -100,6 +100,17 @@ def test_a_database_that_is_down_is_one_sentence_without_its_password() -> None:
     ]
 
 
+def test_the_status_of_the_database_is_told_to_people_and_programs(database: str) -> None:
+    told = monofil("db", "status", MONOFIL_DATABASE_URL=database)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("PostgreSQL ")
+    assert " MB, 0 events" in told.stdout
+    assert "0001 truth: applied" in told.stdout
+    found = json.loads(monofil("db", "status", "--json", MONOFIL_DATABASE_URL=database).stdout)
+    assert (found["events"], found["newest_event_at"]) == (0, None)
+    assert found["migrations"][0] == {"number": 1, "name": "truth", "applied": True}
+
+
 def test_apply_refuses_a_file_with_mistakes_before_it_touches_the_database(tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text("organisation: {id: a}\n", encoding="utf-8")
