@@ -10,7 +10,7 @@ import phonenumbers
 from cti import schemas as s
 from cti.board import Row
 from cti.session import Seat
-from routing.models import Event, T
+from routing.models import Event, State, T
 from routing.site import Advisor, Site
 from routing.store import AddressView, CaseView, ContactView, InteractionView, Step
 
@@ -79,7 +79,7 @@ def last_interaction(view: InteractionView) -> s.LastInteraction:
         direction=view.direction,
         at=view.opened_at,
         advisor=view.advisor,
-        outcome=view.outcome or view.state,
+        outcome=outcome(view),
         code=view.code,
         case_number=view.case_number,
     )
@@ -239,6 +239,13 @@ def item(
     )
 
 
+def outcome(view: InteractionView) -> str:
+    """How it ended, in one word. Who hangs up inside the tree was never in line, and has abandoned nothing (1.1)."""
+    if view.state == State.ABANDONED and view.enqueued_at is None:
+        return "left_tree"
+    return view.outcome or view.state
+
+
 def call_facts(view: InteractionView, recordings: Mapping[UUID, int]) -> dict[str, object]:
     """How one interaction went, in seconds."""
     start = view.accepted_at
@@ -249,12 +256,14 @@ def call_facts(view: InteractionView, recordings: Mapping[UUID, int]) -> dict[st
         if waited_until and view.enqueued_at
         else None
     )
+    in_tree_until = view.enqueued_at or view.ended_at
     mine = [(r, recordings[r]) for r in view.recordings if r in recordings]
     return {
         "channel": view.channel,
         "direction": view.direction,
         "duration_s": (end - start).total_seconds() if start and end else 0.0,
-        "outcome": view.outcome or view.state,
+        "tree_s": (in_tree_until - view.opened_at).total_seconds() if view.tree and in_tree_until else 0.0,
+        "outcome": outcome(view),
         "code": view.code,
         "wait_s": wait_s,
         "held_s": view.held_s,
