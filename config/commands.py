@@ -102,7 +102,7 @@ async def apply_to(at: Stores, site: Site, *, force: bool) -> Applied:
 
 
 async def _made_elsewhere(at: Stores, current: SiteVersion, new: Site) -> tuple[str, ...]:
-    """The changes since the last apply that `new` does not hold, as a diff; empty when there are none."""
+    """A diff to `new`, when it does not hold all changes since the last apply; else nothing."""
     if current.by == BY_APPLY:
         return ()
     base = current
@@ -111,6 +111,8 @@ async def _made_elsewhere(at: Stores, current: SiteVersion, new: Site) -> tuple[
         if before is None:
             break
         base = before
+    if not site_file.undoes(base.site, current.site, new):
+        return ()
     name = f"version {base.version} ({base.by})"
     return tuple(
         site_file.differences(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -849,8 +849,8 @@ def _bound(context: Mapping[str, Any]) -> str | None:
     return None
 
 
-def export(site: Site) -> str:
-    """The site file of `site`, trees included; what has its default is left out. `check_text` gives `site` again."""
+def _plain(site: Site) -> dict[str, Any]:
+    """The keys and values of the site file; what has its default is left out."""
     organisation: dict[str, Any] = {
         "id": site.organisation,
         "name": site.name,
@@ -864,7 +864,7 @@ def export(site: Site) -> str:
     }
     if site.pop_url is not None:
         organisation["pop_url"] = site.pop_url
-    whole: dict[str, Any] = {
+    return {
         "organisation": organisation,
         "skills": list(site.skills),
         "hours": {hours.id: _hours_out(hours) for hours in site.hours},
@@ -877,6 +877,11 @@ def export(site: Site) -> str:
         "reply_templates": {reply.id: _entry_out(reply) for reply in site.reply_templates},
         "trees": dict(site.trees),
     }
+
+
+def export(site: Site) -> str:
+    """The site file of `site`, trees included; what has its default is left out. `check_text` gives `site` again."""
+    whole = _plain(site)
     out = StringIO()
     writer = YAML(typ="rt", pure=True)
     writer.width = 110
@@ -1010,3 +1015,19 @@ def _in_order_of(order: Any, value: Any) -> Any:
             for place, item in enumerate(value)
         ]
     return value
+
+
+def undoes(base: Site, current: Site, new: Site) -> bool:
+    """Whether `new` differs from `current` where that differs from `base`: it would lose what was changed since."""
+    then, now, to_come = (dict(_leaves(_plain(site))) for site in (base, current, new))
+    changed = [path for path in then.keys() | now.keys() if then.get(path) != now.get(path)]
+    return any(to_come.get(path) != now.get(path) for path in changed)
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if not isinstance(value, Mapping):
+        yield path, (value,)
+        return
+    yield path, "mapping"  # also an empty one can come and go
+    for key, item in value.items():
+        yield from _leaves(item, (*path, str(key)))

@@ -120,6 +120,24 @@ async def test_a_file_that_has_taken_the_changes_in_is_no_loss(settings: Setting
     assert await commands.apply(settings, changed, force=False) == commands.Applied(2, changed=False)
 
 
+async def test_a_file_that_has_taken_the_changes_in_may_change_more(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    changed = await _renamed_in_the_console(settings, site)
+    more = replace(changed, name="Another name", skills=(*site.skills, "one-more"))
+    assert await commands.apply(settings, more, force=False) == commands.Applied(3, changed=True)
+
+
+async def test_what_was_taken_away_in_the_console_does_not_come_back_unasked(
+    settings: Settings, site: Site
+) -> None:
+    await commands.apply(settings, site, force=False)
+    async with commands.stores(settings) as at:
+        await at.sites.apply(replace(site, numbers=site.numbers[1:]), base=1, by="nadia")
+    assert (await commands.apply(settings, site, force=False)).refused
+    without = replace(site, name="Another name", numbers=site.numbers[1:])
+    assert (await commands.apply(settings, without, force=False)).changed
+
+
 async def test_an_empty_database_tells_to_apply_a_site_first(settings: Settings) -> None:
     with pytest.raises(Failure, match=r"run `monofil apply SITE\.yaml` first"):
         await commands.export(settings, None)
