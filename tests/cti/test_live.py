@@ -8,6 +8,7 @@ import random
 import socket
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
@@ -58,6 +59,25 @@ async def test_an_offer_comes_with_its_pop_and_the_phone_rings_when_the_page_has
             await at.switch.until(lambda: at.switch.placed)
             await at.control.settled()
             assert at.control.pops_shown == 1
+
+
+async def test_a_missed_offer_shows_in_the_presence_as_it_stands_at_the_desk(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path) as at:
+        browser = await at.browser("a1")
+        await at.line.ready("a1")
+        async with browser.page() as page:
+            await page.next("snapshot")
+            await at.waiting.call()
+            made = (await page.next("offer.made", within_s=20.0))["data"]
+            await at.line.ok(m.OfferRefused, offer=UUID(made["id"]), reason="no_answer")
+            page.frames.clear()
+            await page.until_seq(await at.settle())
+            shown = [f["data"] for f in page.frames if f["type"] == "presence.changed"]
+            row = at.line.desk.advisor("a1")
+            assert row is not None
+            assert (row.misses, shown[-1]["misses"]) == (1, 1)
 
 
 async def test_only_the_advisors_own_page_can_say_that_an_offer_is_shown(
