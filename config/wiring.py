@@ -31,6 +31,7 @@ from prometheus_client.registry import Collector
 from config import commands, sd_notify
 from config import site as site_file
 from config.failures import CannotStart, binding
+from config.registrations import Registrations
 from config.settings import Settings
 from cti.aio import api
 from cti.aio.control import CallControl
@@ -52,7 +53,7 @@ from routing.store import PhoneSecret, SiteVersion, Stores, TreeVersion, Unavail
 from softphone_bridge.aio.endpoint import Endpoint
 from softphone_bridge.aio.switch import Switch
 from softphone_bridge.dialplan import Dialplan, Route
-from softphone_bridge.events import GuessingNoticed, PhoneGone, PhoneRegistered
+from softphone_bridge.events import ContactsChanged, GuessingNoticed, PhoneGone, PhoneRegistered
 from softphone_bridge.stack import StackEvent, StackSettings, TrunkRules
 
 log = structlog.get_logger("monofil")
@@ -192,6 +193,7 @@ class Hotline:
         self.stores = stores = postgres.stores(pool, self.organisation, self.clock)
         now.secrets = await stores.accounts.secrets()
         now.forest = await _forest(stores)
+        kept = await stores.bindings.all()
 
         self.desk = desk = await stack.enter_async_context(
             Desk(dsn, self.organisation, now.site, self.clock, self.ids)
@@ -222,6 +224,7 @@ class Hotline:
             dialplan=self._dialplan(),
             max_calls=settings.max_calls,
         )
+        self.registrations = Registrations(stores.bindings, sip, self.clock, time.monotonic)
         await media.start()
         stack.push_async_callback(media.stop)
         stack.push_async_callback(self.switch.settled)
@@ -232,6 +235,7 @@ class Hotline:
         REGISTRY.register(figures)
         stack.callback(REGISTRY.unregister, figures)
         self.switch.on_phone(self._phone)
+        self.registrations.restore(kept, lambda account: now.ha1(account) is not None)
 
         self.speech = speech = Speech(
             sounds=(settings.data_dir / "sounds", HERE / "sounds"), cache=settings.speech_cache
@@ -288,6 +292,7 @@ class Hotline:
             )
         )
         self._go(self._tell_phones(), "phones")
+        self._go(self.registrations.run(), "registrations")
         self._go(self._recall_evidence(), "evidence")
         stack.push_async_callback(self._end_tasks)
         self.switch.on_call(runner.accept)
@@ -335,6 +340,9 @@ class Hotline:
     def _on_sip(self, event: StackEvent) -> None:
         if isinstance(event, GuessingNoticed):
             self._guessing(event.source, event.account, event.failures)
+        if isinstance(event, ContactsChanged):
+            self.registrations.changed(event.account)
+            return
         self.switch.on_sip(event)
 
     def _picture(self, it: TreeVersion, _inside: Mapping[str, int]) -> Mapping[str, Any]:
@@ -440,12 +448,15 @@ class Hotline:
             generation = (generation + 1) % 2
 
     async def _look_at_secrets(self) -> None:
-        """Keep the phones' secrets as the database has them."""
+        """Keep the phones' secrets as the database has them; whoever proved an old one is forgotten."""
         async with self._looking:
             revision = await self.stores.accounts.revision()
             if revision != self._secrets_seen:
-                self.now.secrets = await self.stores.accounts.secrets()
+                before, self.now.secrets = self.now.secrets, await self.stores.accounts.secrets()
                 self._secrets_seen = revision
+                for account, secret in before.items():
+                    if self.now.secrets.get(account) != secret:
+                        self.sip.forget(account)
 
     async def _new_site(self, version: SiteVersion) -> None:
         """Put a version of the site into force; calls in a tree go on in the version they started (V14)."""

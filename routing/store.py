@@ -6,7 +6,7 @@ A store speaks for one organisation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -44,10 +44,37 @@ class Accounts(Protocol):
     async def secrets(self) -> Mapping[str, PhoneSecret]: ...
 
     async def set_secret(self, secret: PhoneSecret) -> None:
-        """Running servers hear of it at once, or within 2 s."""
+        """Ends the account's bindings. Running servers hear of it at once, or within 2 s."""
 
     async def revision(self) -> tuple[int, datetime | None]:
         """Changes whenever a secret does: how many there are, and when the newest was set."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneBinding:
+    """Where a phone is, until when, and what its registration said (softphone_bridge.signals.Registration)."""
+
+    account: str
+    contact: str
+    params: str
+    transport: str
+    host: str
+    port: int
+    call_id: str
+    cseq: int
+    instance: str
+    user_agent: str
+    expires_at: datetime
+
+
+class Bindings(Protocol):
+    async def all(self) -> Sequence[PhoneBinding]:
+        """Expired ones too."""
+        ...
+
+    async def replace(self, accounts: Collection[str], bindings: Sequence[PhoneBinding]) -> None:
+        """From now on these accounts have these bindings and no others."""
         ...
 
 
@@ -375,6 +402,7 @@ class Stores:
 
     organisation: UUID
     accounts: Accounts
+    bindings: Bindings
     people: People
     sites: Sites
     trees: Trees

@@ -146,6 +146,13 @@ class PhoneGone:
 
 
 @dataclass(frozen=True, slots=True)
+class ContactsChanged:
+    """A contact of this account is new, refreshed or gone: `Stack.registrations` says which hold now."""
+
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
 class GuessingNoticed:
     """Somebody guesses passwords or extensions: `source` was slowed until `until_s` (monotonic)."""
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from softphone_bridge.events import PhoneGone, PhoneRegistered
+from softphone_bridge.events import ContactsChanged, PhoneGone, PhoneRegistered
 from softphone_bridge.message import Message, RemoteError
+from softphone_bridge.signals import Flow, Registration
 from softphone_bridge.timers import Timer, Wheel
 from softphone_bridge.uri import printable
 
 if TYPE_CHECKING:
-    from softphone_bridge.signals import Flow, StackEvent
+    from softphone_bridge.signals import StackEvent
 
 MAX_CONTACTS = 10  # a desk phone, a page, a mobile … a person has fewer
+MAX_KEPT = 1000  # characters of a text that is kept over a restart; phones need a tenth
 
 
 @dataclass(slots=True)
@@ -135,11 +138,45 @@ class Registrar:
                 same.timer.cancel()
         same.params, same.flow, same.call_id, same.cseq = params, flow, request.call_id, request.cseq[0]
         same.until, same.seen, same.agent = now + seconds, now, agent
-        self._count(flow, 1)
-        same.timer = self._wheel.set(same.until, self, f"{account}\n{uri}")
+        self._hold(same)
         if fresh:
-            source = f"{flow.host}:{flow.port};{flow.transport}"
-            self.events.append(PhoneRegistered(account, uri, source, agent, seconds))
+            self._announce(same, now)
+
+    def _hold(self, binding: Binding) -> None:
+        self._count(binding.flow, 1)
+        binding.timer = self._wheel.set(binding.until, self, f"{binding.account}\n{binding.uri}")
+        self.events.append(ContactsChanged(binding.account))
+
+    def _announce(self, binding: Binding, now: float) -> None:
+        flow, left_s = binding.flow, round(binding.until - now)
+        source = f"{flow.host}:{flow.port};{flow.transport}"
+        self.events.append(PhoneRegistered(binding.account, binding.uri, source, binding.agent, left_s))
+
+    def registrations(self, account: str) -> tuple[Registration, ...]:
+        """The contacts of an account that are worth keeping over a restart."""
+        return tuple(
+            Registration(
+                *(account, b.uri, b.params, *b.flow[:3], b.call_id, b.cseq, b.instance, b.agent, b.until)
+            )
+            for b in self.of(account)
+            if _survives(b)
+        )
+
+    def restore(self, kept: Iterable[Registration], now: float) -> None:
+        """Take back what `registrations` gave before a restart, but for what has expired or was told anew since."""
+        for it in kept:
+            held = self.of(it.account)
+            known = any(b.uri == it.contact or (it.instance and b.instance == it.instance) for b in held)
+            if it.transport != "udp" or it.until <= now or known or len(held) >= MAX_CONTACTS:
+                continue
+            flow, until = Flow(it.transport, it.host, it.port), min(it.until, now + self._max_s)
+            binding = Binding(
+                *(it.account, it.contact, it.params, flow, it.call_id, it.cseq),
+                *(until, it.instance, it.user_agent, now),
+            )
+            self._bindings.setdefault(it.account, []).append(binding)
+            self._hold(binding)
+            self._announce(binding, now)
 
     def due(self, what: str, now: float) -> None:
         account, _, uri = what.partition("\n")
@@ -181,6 +218,13 @@ class Registrar:
         if not held:
             del self._bindings[binding.account]
         self.events.append(PhoneGone(binding.account, binding.uri, reason))
+        self.events.append(ContactsChanged(binding.account))
+
+
+def _survives(binding: Binding) -> bool:
+    """A stream ends with the process; and a database takes no control characters and no endless texts."""
+    texts = (binding.account, binding.uri, binding.params, binding.call_id, binding.instance, binding.agent)
+    return binding.flow.transport == "udp" and all(t.isprintable() and len(t) <= MAX_KEPT for t in texts)
 
 
 def _seconds(value: str | None, default: int) -> int:

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from softphone_bridge.events import Cause, GuessingNoticed, PhoneGone, PhoneRegistered, Source
+from softphone_bridge.events import (
+    Cause,
+    ContactsChanged,
+    GuessingNoticed,
+    PhoneGone,
+    PhoneRegistered,
+    Source,
+)
 
 
 class Flow(NamedTuple):
@@ -23,6 +30,23 @@ class Target(NamedTuple):
 
     uri: str
     flow: Flow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A contact of a phone account, as it is kept over a restart (RFC 3261 10.3: binding)."""
+
+    account: str
+    contact: str  # its SIP URI
+    params: str  # of the contact, repeated in answers
+    transport: str
+    host: str
+    port: int
+    call_id: str
+    cseq: int
+    instance: str
+    user_agent: str
+    until: float  # on the clock of `now`
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,5 +205,6 @@ StackEvent = (
     | EnrolmentFailed
     | PhoneRegistered
     | PhoneGone
+    | ContactsChanged
     | GuessingNoticed
 )

@@ -30,6 +30,7 @@ from softphone_bridge.signals import (
     Flow,
     InfoDigit,
     Invited,
+    Registration,
     ReofferAnswered,
     Reoffered,
     ReofferRefused,
@@ -63,6 +64,7 @@ __all__ = [
     "Invited",
     "PhoneGone",
     "PhoneRegistered",
+    "Registration",
     "ReofferAnswered",
     "ReofferRefused",
     "Reoffered",
@@ -205,6 +207,14 @@ class Stack:
     def forget(self, account: str, now: float) -> None:
         """Drop every contact of an account (its password changed, its advisor is gone)."""
         self._registrar.forget(account)
+
+    def registrations(self, account: str) -> tuple[Registration, ...]:
+        """The contacts of an account that outlive this process, to be kept and given back to `restore`."""
+        return self._registrar.registrations(account)
+
+    def restore(self, kept: Iterable[Registration], now: float) -> None:
+        """Take contacts back after a restart; PhoneRegistered follows for each that still holds."""
+        self._registrar.restore(kept, now)
 
     def legs(self) -> tuple[str, ...]:
         """The legs that are not over."""

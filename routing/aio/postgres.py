@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from datetime import datetime
@@ -34,6 +34,7 @@ from routing.store import (
     MergeView,
     NodeCount,
     Person,
+    PhoneBinding,
     PhoneSecret,
     PopRows,
     RecordingView,
@@ -269,12 +270,24 @@ class PhoneAccounts(_Store):
 
     async def set_secret(self, secret: PhoneSecret) -> None:
         now = self._clock.now()
-        await self._do("set_phone_secret", secret.account, secret.realm, secret.md5, secret.sha256, now)
-        await self._do("tell_phone_secret", SITE_CHANNEL)
+        values = (secret.account, secret.realm, secret.md5, secret.sha256, now)
+        async with self._db() as connection, connection.transaction():
+            await connection.execute(self._sql["set_phone_secret"], self._own, *values)
+            await connection.execute(self._sql["forget_bindings"], self._own, [secret.account])
+            await connection.execute(self._sql["tell_phone_secret"], self._own, SITE_CHANNEL)
 
     async def revision(self) -> tuple[int, datetime | None]:
         row = await self._one("phone_secrets_revision")
         return (row[0], row[1]) if row else (0, None)
+
+
+class PhoneBindings(_Store):
+    async def all(self) -> Sequence[PhoneBinding]:
+        return [PhoneBinding(*row) for row in await self._all("bindings")]
+
+    async def replace(self, accounts: Collection[str], bindings: Sequence[PhoneBinding]) -> None:
+        columns = [[getattr(b, column.name) for b in bindings] for column in fields(PhoneBinding)]
+        await self._do("replace_bindings", list(accounts), *columns)
 
 
 class Persons(_Store):
@@ -613,6 +626,7 @@ def stores(pool: asyncpg.Pool, organisation: UUID, clock: Clock) -> Stores:
     return Stores(
         organisation=organisation,
         accounts=PhoneAccounts(*there),
+        bindings=PhoneBindings(*there),
         people=Persons(*there),
         sites=SiteVersions(*there),
         trees=TreeVersions(*there),

@@ -18,6 +18,30 @@ SELECT pg_notify($2, $1::uuid::text || ' phone')
 -- name: phone_secrets_revision
 SELECT count(*), max(changed_at) FROM phone_account WHERE organisation_id = $1
 
+-- name: bindings
+SELECT account, contact, params, transport, host, port, call_id, cseq, instance, user_agent, expires_at
+FROM phone_binding WHERE organisation_id = $1 ORDER BY account, expires_at, contact
+
+-- name: forget_bindings
+DELETE FROM phone_binding WHERE organisation_id = $1 AND account = ANY ($2::text[])
+
+-- name: replace_bindings
+WITH given AS (
+    SELECT * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::integer[], $9::text[],
+        $10::bigint[], $11::text[], $12::text[], $13::timestamptz[])
+    AS t (account, contact, params, transport, host, port, call_id, cseq, instance, user_agent, expires_at)
+), gone AS (
+    DELETE FROM phone_binding b WHERE organisation_id = $1 AND account = ANY ($2::text[])
+        AND NOT EXISTS (SELECT FROM given g WHERE g.account = b.account AND g.contact = b.contact)
+)
+INSERT INTO phone_binding (organisation_id, account, contact, params, transport, host, port, call_id, cseq, instance,
+    user_agent, expires_at)
+SELECT $1, given.* FROM given
+ON CONFLICT (organisation_id, account, contact) DO UPDATE SET
+    params = excluded.params, transport = excluded.transport, host = excluded.host, port = excluded.port,
+    call_id = excluded.call_id, cseq = excluded.cseq, instance = excluded.instance, user_agent = excluded.user_agent,
+    expires_at = excluded.expires_at
+
 -- name: password_hash
 SELECT password_hash FROM person WHERE organisation_id = $1 AND login = $2
 

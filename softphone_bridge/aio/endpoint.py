@@ -20,6 +20,7 @@ from softphone_bridge.stack import (
     Accounts,
     Credentials,
     Flow,
+    Registration,
     Stack,
     StackEvent,
     StackSettings,
@@ -338,6 +339,13 @@ class Endpoint:
 
     def forget(self, account: str) -> None:
         self.stack.forget(account, time.monotonic())
+        self._settle()
+
+    def registrations(self, account: str) -> tuple[Registration, ...]:
+        return self.stack.registrations(account)
+
+    def restore(self, kept: Iterable[Registration]) -> None:
+        self.stack.restore(kept, time.monotonic())
         self._settle()
 
     def place(

@@ -39,6 +39,8 @@ async def test_an_older_look_at_the_secrets_never_takes_back_what_a_newer_one_fo
     hotline = Hotline(load({"MONOFIL_DATA_DIR": str(tmp_path)}), UUID(int=1), first)
     accounts = _SlowAccounts()
     hotline.stores = cast(Any, SimpleNamespace(accounts=accounts))
+    forgotten: list[str] = []
+    hotline.sip = cast(Any, SimpleNamespace(forget=forgotten.append))
     older = asyncio.create_task(hotline._look_at_secrets())
     old_reading = await asyncio.wait_for(accounts.readings.get(), 5)
     accounts.stored = 2
@@ -52,3 +54,4 @@ async def test_an_older_look_at_the_secrets_never_takes_back_what_a_newer_one_fo
         (await asyncio.wait_for(accounts.readings.get(), 5)).set()
     await asyncio.wait_for(asyncio.gather(older, newer), 5)
     assert cast(Any, hotline.now.secrets) == {"phone": 2}
+    assert forgotten == ["phone"]  # who proved the first password

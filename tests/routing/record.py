@@ -33,7 +33,10 @@ async def check(dsn: str, organisation: UUID, site: Site) -> list[Event]:
     """I1, I2, I3, I10, I12 and I13; returns the log."""
     connection = await connect(dsn)
     try:
-        events, rows = await stored(connection, organisation)
+        async with connection.transaction(
+            isolation="repeatable_read", readonly=True
+        ):  # a server may be at work
+            events, rows = await stored(connection, organisation)
     finally:
         await connection.close()
     assert [event.seq for event in events] == list(range(1, len(events) + 1)), "the log has holes"

@@ -26,7 +26,15 @@ from routing.aio.postgres import (
     stores,
 )
 from routing.site import Site
-from routing.store import Changed, NodeCount, PhoneSecret, Stores, Unavailable, WebSession
+from routing.store import (
+    Changed,
+    NodeCount,
+    PhoneBinding,
+    PhoneSecret,
+    Stores,
+    Unavailable,
+    WebSession,
+)
 from tests.routing.hotline import START, HandClock, hotline, site
 
 
@@ -147,6 +155,35 @@ async def test_a_phone_account_keeps_only_its_hashes(database: str) -> None:
         assert await there.accounts.secret("102") is None
         with pytest.raises(asyncpg.CheckViolationError):
             await there.accounts.set_secret(PhoneSecret("102", "monofil", "secret", "a" * 64))
+
+
+def lies(account: str, port: int, *, seconds: float = 300, cseq: int = 1) -> PhoneBinding:
+    contact = f"sip:{account}@10.0.0.1:{port}"
+    return PhoneBinding(
+        *(account, contact, ";ob", "udp", "10.0.0.1", port, "id@phone", cseq, "<urn:uuid:1>|", "T1"),
+        expires_at=START + timedelta(seconds=seconds),
+    )
+
+
+async def test_the_bindings_of_an_account_are_replaced_as_a_whole(database: str) -> None:
+    async with opened(database) as ours, opened(database, "other") as theirs:
+        first, second, other = lies("101", 5060), lies("101", 5062, seconds=600), lies("102", 5060)
+        await ours.bindings.replace({"101", "102"}, [first, second, other])
+        await theirs.bindings.replace(["101"], [lies("101", 5099)])
+        assert await ours.bindings.all() == [first, second, other]
+        refreshed = lies("101", 5060, seconds=3600, cseq=2)
+        await ours.bindings.replace(["101"], [refreshed])
+        assert await ours.bindings.all() == [refreshed, other]
+        await ours.bindings.replace(["102", "103"], [])
+        assert await ours.bindings.all() == [refreshed]
+        assert await theirs.bindings.all() == [lies("101", 5099)]
+
+
+async def test_a_new_phone_password_ends_the_bindings_that_the_old_one_made(database: str) -> None:
+    async with opened(database) as there:
+        await there.bindings.replace(["101", "102"], [lies("101", 5060), lies("102", 5060)])
+        await there.accounts.set_secret(PhoneSecret("101", "monofil", "0" * 32, "a" * 64))
+        assert await there.bindings.all() == [lies("102", 5060)]
 
 
 async def test_nobody_sees_another_organisation_s_anything(database: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from softphone_bridge.events import GuessingNoticed, PhoneGone, PhoneRegistered
+from softphone_bridge.events import ContactsChanged, GuessingNoticed, PhoneGone, PhoneRegistered
 from softphone_bridge.message import Message
 from softphone_bridge.parser import split
 from softphone_bridge.signals import (
@@ -16,6 +18,7 @@ from softphone_bridge.signals import (
     EnrolmentFailed,
     Flow,
     Invited,
+    Registration,
     StackEvent,
     Target,
     TrunkRules,
@@ -152,7 +155,7 @@ def register(user: str, *contacts: str, cseq: int = 1, expires: str = "300", cal
             f"REGISTER sip:{SERVER} SIP/2.0\r\nVia: SIP/2.0/UDP {PHONE};branch=z9hG4bK{cseq}\r\n"
             f"From: <sip:{user}@{SERVER}>;tag=t\r\nTo: <sip:{user}@{SERVER}>\r\nCall-ID: {call}\r\n"
             f"CSeq: {cseq} REGISTER\r\n{lines}Expires: {expires}\r\nContent-Length: 0\r\n\r\n"
-        ).encode()
+        ).encode("utf-8", "surrogateescape")
     )
 
 
@@ -175,6 +178,112 @@ def test_contacts_add_up_replace_by_instance_and_go_with_a_star() -> None:
     assert held.register("lea", register("lea", "*", cseq=2, expires="0"), here, 3.0) == 200
     assert held.of("lea") == []
     assert held.register("lea", register("lea", "<sip:lea@x>", cseq=3, expires="30"), here, 3.0) == 423
+
+
+def test_a_server_that_starts_again_reaches_the_phone_as_before_until_it_would_have_expired() -> None:
+    world, server, phone = house()
+    enrol(phone)
+    world.run(1)
+    [kept] = server.stack.registrations("lea")
+    before = server.stack.targets("lea")
+    del world.nodes[PHONE]
+    again = world.node(SERVER, users=("lea",), trunks=())
+    again.stack.restore([kept], world.now)
+    again.settle()
+    assert again.stack.targets("lea") == before
+    [came] = again.of(PhoneRegistered)
+    assert isinstance(came, PhoneRegistered)
+    assert (came.account, came.contact, came.expires_s) == ("lea", f"sip:lea@{PHONE}:5060", 299)
+    assert again.stack.registrations("lea") == (kept,)
+    world.run(295)
+    assert again.stack.targets("lea") == before
+    world.run(10)
+    assert again.of(PhoneGone) == [PhoneGone("lea", f"sip:lea@{PHONE}:5060", "expired")]
+
+
+def test_a_restored_phone_refreshes_without_being_announced_twice() -> None:
+    world, server, phone = house()
+    enrol(phone)
+    world.run(1)
+    kept = server.stack.registrations("lea")
+    again = world.node(SERVER, users=("lea",), trunks=())
+    again.stack.restore(kept, world.now)
+    world.run(3600)
+    assert len(again.of(PhoneRegistered)) == 1
+    assert again.of(PhoneGone) == []
+    [now] = again.stack.registrations("lea")
+    assert now.until > world.now
+
+
+def test_each_change_of_an_accounts_contacts_is_told() -> None:
+    world, server, phone = house()
+    changes: list[tuple[str, Callable[[], None]]] = [
+        ("new", lambda: enrol(phone)),
+        ("refreshed", lambda: world.run(250)),
+        ("gone", lambda: phone.stack.leave("lea", now=phone.now)),
+        ("new again", lambda: enrol(phone)),
+        ("forgotten", lambda: server.stack.forget("lea", server.now)),
+    ]
+    for what, change in changes:
+        server.told.clear()
+        change()
+        world.run(1)
+        assert ContactsChanged("lea") in server.told, what
+
+
+KEPT = Registration("lea", "sip:lea@a", "", "udp", PHONE, 5060, "c1", 4, "<urn:uuid:1>|1", "T1", 300.0)
+
+
+@pytest.mark.parametrize(
+    ("kept", "reached"),
+    [
+        (KEPT, ["sip:lea@a"]),
+        (replace(KEPT, transport="tcp"), []),  # its flow died with the process
+        (replace(KEPT, until=100.0), []),  # expired meanwhile
+        (replace(KEPT, account="bob"), []),
+    ],
+)
+def test_only_contacts_that_still_hold_come_back(kept: Registration, reached: list[str]) -> None:
+    _world, server, _ = house()
+    server.stack.restore([kept], 100.0)
+    assert [target.uri for target in server.stack.targets("lea")] == reached
+
+
+def test_a_wall_clock_that_went_back_makes_no_contact_eternal() -> None:
+    _world, server, _ = house(max_expires_s=3600)
+    server.stack.restore([replace(KEPT, until=1e9)], 100.0)
+    assert [kept.until for kept in server.stack.registrations("lea")] == [3700.0]
+
+
+def test_a_contact_that_registered_first_is_not_replaced_by_its_older_self() -> None:
+    _world, server, _ = house()
+    held = server.stack._registrar
+    here = Flow("udp", PHONE, 5070)
+    held.register("lea", register("lea", "<sip:lea@a>", cseq=9), here, 100.0)
+    held.restore([KEPT, replace(KEPT, contact="sip:lea@b")], 100.0)
+    assert [(b.uri, b.cseq, b.flow.port) for b in held.of("lea")] == [
+        ("sip:lea@a", 9, 5070),
+        ("sip:lea@b", 4, 5060),
+    ]
+
+
+def test_a_late_copy_of_a_register_from_before_the_restart_is_refused() -> None:
+    _world, server, _ = house()
+    held = server.stack._registrar
+    held.restore([KEPT], 100.0)
+    late = register("lea", "<sip:lea@a>", call="c1", cseq=4, expires="0")
+    assert held.register("lea", late, Flow("udp", PHONE, 5060), 101.0) == 500
+    assert len(held.of("lea")) == 1
+
+
+def test_contacts_that_no_database_takes_and_streams_are_not_handed_out() -> None:
+    _world, server, _ = house()
+    held = server.stack._registrar
+    contacts = [f"<sip:{user}@a>" for user in ("lea", "l\x01a", "l\udcffa", "l" * 2000)]
+    held.register("lea", register("lea", *contacts), Flow("udp", PHONE, 5060), 100.0)
+    held.register("lea", register("lea", "<sip:lea@tcp>", call="r2"), Flow("tcp", PHONE, 4000, 1), 100.0)
+    assert len(held.of("lea")) == 5
+    assert [kept.contact for kept in held.registrations("lea")] == ["sip:lea@a"]
 
 
 def test_nul_escapes_make_two_contacts_and_contact_parameters_stay_where_they_were() -> None:
