@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -32,11 +34,21 @@ def committed() -> list[Path]:
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
+@cache
+def parsed(file: Path) -> ast.Module:
+    """The collector must not run meanwhile: a finaliser inside `ast.parse` makes CPython 3.11 raise SystemError."""
+    gc.disable()
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"))
+    finally:
+        gc.enable()
+
+
 def sources(*folders: str) -> Iterator[tuple[Path, ast.Module]]:
     for folder in folders:
         for file in sorted((ROOT / folder).rglob("*.py")):
             if "node_modules" not in file.parts:
-                yield file, ast.parse(file.read_text(encoding="utf-8"))
+                yield file, parsed(file)
 
 
 def texts() -> Iterator[tuple[Path, str]]:

@@ -142,6 +142,10 @@ ctrl_tcp_listen 127.0.0.1:{control}
 """
 
 
+BARESIP_TRIES = 3
+BARESIP_START_S = 20.0
+
+
 class Baresip:
     """One baresip in a process of its own, steered by netstrings of JSON."""
 
@@ -155,10 +159,23 @@ class Baresip:
         self._reader: asyncio.StreamReader | None = None
 
     async def __aenter__(self) -> Baresip:
+        try:
+            for _ in range(BARESIP_TRIES):
+                if await self._started():
+                    return self
+                self.port, self._control = int(free_port()), int(free_port())
+        except BaseException:
+            await self._end()
+            raise
+        await self._end()
+        raise TimeoutError("baresip does not open its control port")
+
+    async def _started(self) -> bool:
+        """Start it and connect to its control; False when it ends by itself, as when another took one of its ports."""
         folder = Path(self._folder.name)
         voice = folder / "tone.wav"
         voice.write_bytes(wav.mono(np.tile(tone.sine(600, 1000), 60)))
-        rtp = 30000 + self.port % 1000 * 4
+        rtp = 24000 + self.port % 1000 * 4
         (folder / "config").write_text(
             CONFIG.format(
                 port=self.port, rtp=rtp, rtp_end=rtp + 10, tone=voice, control=self._control, folder=folder
@@ -173,25 +190,34 @@ class Baresip:
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
-        async with asyncio.timeout(10):
-            while self._writer is None:
-                try:
-                    self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._control)
-                except OSError:
-                    ready = asyncio.Event()
-                    asyncio.get_running_loop().call_later(0.05, ready.set)
-                    await ready.wait()
-        return self
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            async with asyncio.timeout(BARESIP_START_S):
+                while not ended.done():
+                    try:
+                        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._control)
+                        return True
+                    except OSError:
+                        await asyncio.wait([ended], timeout=0.05)
+        except TimeoutError:
+            self._process.kill()
+            await ended
+        finally:
+            ended.cancel()
+        return False
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._process is not None
+        await self._end()
+
+    async def _end(self) -> None:
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(ConnectionError):
                 await self._writer.wait_closed()
-        if self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        await self._process.wait()
+        if self._process is not None:
+            if self._process.returncode is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
         self._folder.cleanup()
 
     def heard(self) -> npt.NDArray[np.int16]:
