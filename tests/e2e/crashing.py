@@ -58,7 +58,8 @@ organisation: {{id: {name}, name: Crash, time_zone: Europe/Paris, country: FR, l
 skills: [fr]
 hours: {{always: {{week: {{lun-dim: "00:00-24:00"}}}}}}
 queues:
-  general: {{name: General, needs: ["fr>=1"], hours: always, offer: {{voice: 15s}}, wrapup_max: 5min,
+  general: {{name: General, needs: ["fr>=1"], hours: always, offer: {{voice: 15s}}, related_hold: {{voice: 1s}},
+    wrapup_max: 5min,
     wrapup_codes: [done]}}
 advisors:
   a1: {{first_name: A, last_name: One, skills: {{fr: 3}}, phone: "101"}}
@@ -124,6 +125,12 @@ class House:
                 *(console.__aenter__() for console in self.consoles.values()),
             )
             self.carrier = await stack.enter_async_context(Phone(on_call=lambda call: call.answer()))
+            ways = Dialplan(
+                [Route("loopback", f"127.0.0.1:{self.carrier.port};transport=udp", (r"\+33[1-79][0-9]{8}",))]
+            )
+            # also for the versions of the site that are applied later
+            stack.enter_context(patch.object(self.server, "_dialplan", lambda: ways))
+            self.server.switch.dialplan = ways
             foreman = asyncio.create_task(self._keep_ready())
             try:
                 yield
@@ -229,10 +236,8 @@ class House:
                 await self.finish(interaction)
 
     async def clicks(self) -> None:
-        route = Route("loopback", f"127.0.0.1:{self.carrier.port};transport=udp", (r"\+33[1-79][0-9]{8}",))
         advisor = self.random.choice(list(ADVISORS))
         while True:
-            self.server.switch.dialplan = Dialplan([route])
             try:
                 interaction = await self.server.control.call_out(advisor, "+33611223344")
             except NotPossible:
