@@ -1,7 +1,6 @@
 """`kill -9` of the whole server at every crash point under calls: the record is true, nobody is stuck (row 1).
 
-Seeds are fixed: `python -m tests.e2e.crashing DSN FOLDER SEED SEED+1` plays one again. The points inside the desk are
-tried with twenty seeds in tests/routing/test_crash.py, here with a few; MONOFIL_LONG=1 tries all with twenty.
+Seeds are fixed: `python -m tests.e2e.crashing DSN FOLDER SEED SEED+1` plays one again.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import signal
 import sys
 from collections import Counter
@@ -20,7 +18,6 @@ import pytest
 from routing.crash import ALL, NAMES
 
 SEEDS = 20
-SEEDS_OF_THE_DESK = SEEDS if os.environ.get("MONOFIL_LONG") else 3
 PROCESSES = 2
 
 
@@ -57,4 +54,4 @@ async def test_a_server_killed_at_any_point_outside_the_desk_starts_again_with_a
 async def test_a_server_killed_inside_its_desk_starts_again_with_a_true_record(
     database: str, tmp_path: Path
 ) -> None:
-    await killed_everywhere(database, tmp_path, range(SEEDS_OF_THE_DESK), NAMES)
+    await killed_everywhere(database, tmp_path, range(SEEDS), NAMES)
