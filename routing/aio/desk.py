@@ -28,7 +28,7 @@ from routing.aio.postgres import connect, event_of, load_sql
 from routing.book import Batch, Book
 from routing.distribution import Board
 from routing.memory import Done, Loaded, Wants
-from routing.models import Clock, Event, Ids, Outcome, Submission, T
+from routing.models import Clock, Event, Ids, InteractionOpened, Outcome, Submission, T
 from routing.projection import (
     TABLES,
     AddressRow,
@@ -47,7 +47,7 @@ from routing.store import Unavailable
 
 GROUP_MAX = 256  # submissions in one transaction
 SMALL = 32  # log rows and keys that one INSERT writes sooner than two COPYs, which take four round trips
-HELD_MAX = 10_000  # submissions that may wait while the database is away
+HELD_MAX = 10_000  # submissions that may wait before new interactions are refused
 SLOW_COMMIT_S = 1.0  # beyond this the desk calls itself unhealthy
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 ELECTION_POLL_S = 0.05
@@ -236,11 +236,12 @@ class Desk:
     async def submit(self, submission: Submission) -> Outcome:
         """Returns once it is durable, or refused. A repeated key gets the first one's outcome.
 
-        Words of refusal by the desk itself: `overloaded`, `stopping`, `failed` (our mistake, in the log).
+        Words of refusal by the desk itself: `overloaded` (new interactions only: what has begun must be able to
+        end), `stopping`, `failed` (our mistake, in the log).
         """
         if self._stopping:
             return Outcome(refused="stopping")
-        if len(self._inbox) >= HELD_MAX:
+        if isinstance(submission, InteractionOpened) and len(self._inbox) >= HELD_MAX:
             return Outcome(refused="overloaded")
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._inbox.append(_Work(submission, answer))

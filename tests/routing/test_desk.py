@@ -104,3 +104,15 @@ async def test_a_group_of_any_size_is_logged_whole_and_its_keys_are_remembered(
             *(line.ok(m.InteractionOpened, call=str(n), **it) for n, it in enumerate(opened))
         )
         assert [[e.id for e in it.events] for it in again] == [[e.id for e in it.events] for it in first]
+
+
+async def test_an_overloaded_desk_refuses_what_is_new_and_lets_what_has_begun_end(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asyncio.timeout(20), hotline(database) as line:
+        call = await line.call()
+        monkeypatch.setattr("routing.aio.desk.HELD_MAX", 0)
+        new = await line.tell(m.InteractionOpened, interaction=line.ids(), channel="voice", direction="in")
+        assert new.refused == "overloaded"
+        await line.ok(m.CustomerLeft, interaction=call)
+        assert line.state(call) == "abandoned"
