@@ -18,6 +18,14 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class Wrote:
+    """Words of the customer, and the payload of the button if one was pressed. Only where a tree is read, not heard."""
+
+    text: str
+    payload: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SayEnded:
     """What was said last has been heard to its end (or was stopped by Hush)."""
 
@@ -62,7 +70,16 @@ class HungUp:
 
 
 Input = (
-    Key | SayEnded | TimedOut | LookedUp | HoursAnswered | LanguageKnown | QueueTold | TransferEnded | HungUp
+    Key
+    | Wrote
+    | SayEnded
+    | TimedOut
+    | LookedUp
+    | HoursAnswered
+    | LanguageKnown
+    | QueueTold
+    | TransferEnded
+    | HungUp
 )
 
 

@@ -82,6 +82,8 @@ class InteractionOpened(Submission):
     case: UUID | None = None  # already known: click-to-call from a case
     contact: UUID | None = None
     advisor: str | None = None  # who clicked
+    seat: str = ""  # voice, chat or mail; "": as the channel is called
+    exchange: UUID | None = None  # the written interaction whose seat this call takes until it is over (F5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +267,7 @@ class CaseChanged(Submission):
     by: str
     state: CaseState | None = None
     subject: str | None = None
+    tags: tuple[str, ...] | None = None  # all of them, from now on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +323,239 @@ class PriorityChanged(Submission):
     by: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attached:
+    """A file of a message; its bytes are stored by AttachmentStored, or were before."""
+
+    attachment: UUID
+    kind: str  # image | audio | video | file | sticker
+    name: str = ""
+    type: str = ""
+    content_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageReceived(Submission):
+    """A customer wrote. The desk finds thread, contact, case and the live interaction, or opens `interaction`.
+
+    Refused `known_message` when (account, external_id) is there already.
+    """
+
+    interaction: UUID  # its id, should one have to be opened
+    message: UUID
+    account: str
+    channel: str
+    seat: str
+    external_id: str
+    address_kind: str
+    address: str
+    name: str = ""
+    more_addresses: tuple[tuple[str, str], ...] = ()
+    kind: str = "text"
+    text: str = ""
+    html: str = ""  # cleaned
+    subject: str = ""
+    payload: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)  # referral, headers: shown, never decided on
+    attached: tuple[Attached, ...] = ()
+    reply_to: UUID | None = None
+    sent_at: datetime | None = None  # the provider's time
+    automatic: bool = False  # a machine wrote: it joins its case, but opens no work
+    standby: bool = False  # somebody else holds the thread: shown, not answered by the tree
+    case: UUID | None = None  # found by the edge (References, token)
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageWritten(Submission):
+    """We write, into a live interaction's thread, or from a case to an address (`interaction` is then a new id).
+
+    Its outbox row is stored in the same transaction. Refused: `human_speaks` (a tree's word while an advisor has it),
+    `not_yours`, `newer_reply` (`over` is not the thread's last message of ours and `consent` is False), `over`,
+    `unknown_address`, `empty`.
+    """
+
+    message: UUID
+    author: str  # advisor | bot | system
+    by: str  # login; "" for bot and system
+    interaction: UUID
+    case: UUID | None = None  # with account and address: from a case
+    account: str | None = None
+    channel: str | None = None
+    seat: str = ""
+    address: UUID | None = None
+    text: str = ""
+    html: str = ""
+    subject: str = ""
+    buttons: tuple[tuple[str, str], ...] = ()  # (title, payload)
+    attached: tuple[Attached, ...] = ()
+    reply_to: UUID | None = None
+    over: UUID | None = None  # the last message of ours that the writer has seen
+    consent: bool = True  # send even over a newer reply
+    tagged: bool = False
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageEchoed(Submission):
+    """The account answered, but not through us: shown with author `elsewhere`."""
+
+    message: UUID
+    account: str
+    external_id: str
+    address_kind: str
+    address: str
+    text: str = ""
+    attached: tuple[Attached, ...] = ()
+    sent_at: datetime | None = None
+
+
+STATUS_RANK = {
+    "queued": 0, "sending": 1, "perhaps": 2, "sent": 3, "delivered": 4, "read": 5, "failed": 6, "dropped": 6,
+}  # fmt: skip
+"""Statuses of a message of ours: one with a lower or equal rank changes nothing. `failed` after `sent` is told too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageStatus(Submission):
+    """What became of a message of ours. Refused `older_status` when it would go back."""
+
+    message: UUID
+    status: str
+    external_id: str | None = None
+    failure: str | None = None  # routing.channel.Failure
+    code: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageChanged(Submission):
+    """A customer's message was edited, unsent, reacted to; or a reaction was taken back."""
+
+    message: UUID
+    what: str  # edited | unsent | reacted | unreacted
+    text: str = ""  # the new text, or the emoji
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachmentStored(Submission):
+    """The bytes of an attachment are there (`path` below the data directory), or why they are not."""
+
+    message: UUID
+    attachment: UUID
+    path: str = ""
+    type: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    failed: str = ""  # expired | too_large | refused | quarantined …
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One message of a tree inside WalkStepped."""
+
+    message: UUID
+    text: str
+    buttons: tuple[tuple[str, str], ...] = ()
+    author: str = "bot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalkStepped(Submission):
+    """One step of a written walk, all in one transaction: nodes left, facts, words, where it stands, and what follows.
+
+    Refused as a whole: `human_speaks` (an advisor has it: B4), `over`, or why the queue refused.
+    """
+
+    interaction: UUID
+    tree: str
+    version: int
+    walk: Mapping[str, Any]  # the interpreter as it stands
+    consumed: int  # sequence number of the last event of this interaction that the walk has heard
+    left: tuple[tuple[str, str, float], ...] = ()  # (node, exit, seconds)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    said: tuple[Said, ...] = ()
+    enqueue: Enqueued | None = None
+    leave: str | None = None  # leaves the queue: "key" | "overflow"
+    ended: str | None = None  # outcome, when the tree has closed the matter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedBack(Submission):
+    """The advisor gives the customer back to the tree at a node (B5); it answers the next message."""
+
+    interaction: UUID
+    node: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InteractionTaken(Submission):
+    """An advisor pulls a waiting interaction or takes it from the tree, or a supervisor gives it (Q20).
+
+    Refused `taken` with the holder when somebody has it: `taken:LOGIN`.
+    """
+
+    interaction: UUID
+    advisor: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InteractionClosed(Submission):
+    """A written interaction is done: `outcome` answered, or archived with a reason and without a reply (F17)."""
+
+    interaction: UUID
+    by: str
+    outcome: str = "answered"  # answered | archived
+    reason: str | None = None
+    code: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasesMerged(Submission):
+    """`case` is one with `into` from now on, undone at any time (F6)."""
+
+    merge: UUID
+    case: UUID
+    into: UUID
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseMergeUndone(Submission):
+    merge: UUID
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelpAsked(Submission):
+    """The advisor asks colleagues (or one) and keeps the interaction and its clock (F13)."""
+
+    help: UUID
+    interaction: UUID
+    by: str
+    text: str
+    of: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelpAnswered(Submission):
+    help: UUID
+    by: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountChanged(Submission):
+    """An account of a channel went up, is throttled, or went down (token revoked, restricted, unreachable)."""
+
+    account: str
+    state: str  # up | throttled | down
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a submission. `refused` is None when it was committed, else a stable word with its reason."""
@@ -353,7 +589,8 @@ class T(StrEnum):
     OFFER_ENDED = "offer.ended"  # offer, how: accepted | refused | missed | expired | cancelled, reason
     POP_SHOWN = "pop.shown"  # offer, after_ms, missed
     ACCEPTED = "interaction.accepted"  # offer, epoch
-    ASSIGNED = "interaction.assigned"  # epoch; direct: click-to-call
+    # epoch, how: direct (click-to-call, stays opened) | pulled (active at once), by
+    ASSIGNED = "interaction.assigned"
     CONNECTED = "interaction.connected"  # outgoing call answered
     HELD = "interaction.held"
     RESUMED = "interaction.resumed"
@@ -373,6 +610,23 @@ class T(StrEnum):
     REACH_CHANGED = "advisor.reach"  # channel, reachable
     SITE_APPLIED = "site.applied"  # version, by
     BREACH_FORECAST = "queue.breach_forecast"  # queue, channel, in_s
+    THREAD_OPENED = "thread.opened"  # thread, account, channel, address (id)
+    # message, thread, account, external_id, kind, sent_at (unix s), attached (count), reply_to, automatic, standby
+    MESSAGE_RECEIVED = "message.received"
+    # message, thread, account, author: advisor | bot | system | elsewhere, kind, attached, reply_to, tagged,
+    # status (queued; sent when elsewhere), external_id (elsewhere, or our own Message-ID)
+    MESSAGE_WRITTEN = "message.written"
+    MESSAGE_STATUS = "message.status"  # message, status, external_id, failure, code
+    MESSAGE_CHANGED = "message.changed"  # message, what: edited | unsent | reacted | unreacted
+    ATTACHMENT_STORED = "attachment.stored"  # message, attachment, kind, type, bytes, sha256, failed
+    HANDED_BACK = "interaction.handed_back"  # node, by
+    SEAT_LENT = "seat.lent"  # to: the call that has this interaction's seat
+    SEAT_RETURNED = "seat.returned"  # to: it was
+    CASES_MERGED = "cases.merged"  # merge, into, by
+    CASE_MERGE_UNDONE = "cases.merge_undone"  # merge, by
+    HELP_ASKED = "help.asked"  # help, by, of
+    HELP_ANSWERED = "help.answered"  # help, by
+    ACCOUNT_CHANGED = "account.changed"  # account, state, reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

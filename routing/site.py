@@ -112,6 +112,22 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """Where customers write to: a page, a mailbox, a chat on a web site. `settings` are the channel's own keys."""
+
+    id: str  # facebook
+    channel: str  # the name in the channel's manifest
+    name: str = ""
+    tree: str | None = None  # the bot, or the rules of a mailbox
+    queue: str | None = None  # where its interactions wait when there is no tree
+    settings: Mapping[str, str] = field(default_factory=dict)
+    signature: Mapping[str, str] = field(
+        default_factory=dict
+    )  # language -> Liquid ({{ advisor.first_name }} …)
+    bot_name: str = "Bot"
+
+
+@dataclass(frozen=True, slots=True)
 class WrapupCode:
     id: str
     labels: Mapping[str, str]  # language -> words
@@ -123,6 +139,8 @@ class ReplyTemplate:
     id: str
     title: str
     bodies: Mapping[str, str]  # language -> Liquid
+    shortcut: str = ""
+    queues: tuple[str, ...] = ()  # shown first there; none named: everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +158,7 @@ class Site:
     advisors: tuple[Advisor, ...] = ()
     trunks: tuple[Trunk, ...] = ()
     numbers: tuple[Number, ...] = ()
+    accounts: tuple[Account, ...] = ()
     wrapup_codes: tuple[WrapupCode, ...] = ()
     pause_reasons: tuple[str, ...] = ("lunch", "break", "training")
     reply_templates: tuple[ReplyTemplate, ...] = ()
@@ -151,3 +170,12 @@ class Site:
         10  # points above the queue's or the tree's priority while the contact is marked VIP (Q1)
     )
     record_outgoing: bool = False  # calls that advisors place; a queue's `record` speaks for its own (T6)
+    tags: tuple[str, ...] = ()  # what cases can be marked with
+    archive_reasons: tuple[str, ...] = ("spam", "duplicate", "no_answer_needed")
+    weights: Mapping[str, float] = field(
+        default_factory=dict
+    )  # seat -> share of 100 that one takes of an advisor (Q14)
+    conversation_gap_h: float = 96.0  # silence of the customer that ends a conversation (figures)
+    holding_message: Mapping[str, str] = field(
+        default_factory=dict
+    )  # language -> words, once, when the promise passes

@@ -137,6 +137,9 @@ class Assign:
     contact: str | None = None
     queue: str | None = None  # whose wrap-up rule holds; None: that of a waiting interaction's queue, or 60 s
     epoch: int = 0
+    exchange: str | None = (
+        None  # an active interaction of his whose seat this one takes until it is over (F5)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,22 @@ class Assigned:
 
 
 @dataclass(frozen=True, slots=True)
+class SeatLent:
+    """An active interaction stays with its advisor, but its seat serves another one."""
+
+    interaction: str
+    advisor: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeatReturned:
+    interaction: str
+    advisor: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
 class Denied:
     """Something asked for cannot be: an Accept of a dead offer, an Assign without a seat, an Enqueue into a full queue.
 
@@ -327,6 +346,8 @@ Decision = (
     Offered
     | OfferEnded
     | Assigned
+    | SeatLent
+    | SeatReturned
     | Denied
     | Released
     | WrapupStarted

@@ -397,6 +397,337 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class RawRequest:
+    """A provider's request as it came, once its signature was proved."""
+
+    id: UUID
+    account: str
+    at: datetime
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    request: RawRequest
+    handled_at: datetime | None
+    tries: int
+    result: Mapping[str, Any]  # {"events": n, "unknown": [...], "failed": [...]}
+
+
+class Requests(Protocol):
+    """Webhook bodies (and raw mails): stored before they are answered, handled later, kept to be handled again."""
+
+    async def add(self, requests: Sequence[RawRequest]) -> None:
+        """One transaction for all of them."""
+
+    async def unhandled(self, before: datetime, *, limit: int = 500) -> Sequence[RawRequest]:
+        """Oldest first; `before` is when they were to be tried (again)."""
+        ...
+
+    async def handled(self, id: UUID, at: datetime, result: Mapping[str, Any]) -> None: ...
+
+    async def later(self, id: UUID, again_at: datetime, result: Mapping[str, Any]) -> None:
+        """Something in it cannot be handled yet."""
+
+    async def get(self, id: UUID) -> RequestView | None: ...
+
+    async def latest(self, *, account: str | None = None, limit: int = 50) -> Sequence[RequestView]: ...
+
+    async def forget(self, before: datetime) -> int:
+        """Delete those handled before; returns how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One of our messages (or a customer's) as other people's ids name it."""
+
+    message: UUID
+    external_id: str
+    thread: UUID
+    interaction: UUID
+    case: UUID
+    direction: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentView:
+    """`state`: fetching | stored | failed | quarantined. `path` is below the data directory."""
+
+    id: UUID
+    message: UUID
+    case: UUID
+    kind: str
+    name: str
+    type: str
+    bytes: int
+    state: str
+    path: str
+    content_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """A message with its words. `status` of ours: models.STATUS_RANK; of the customer's: received."""
+
+    id: UUID
+    seq: int
+    thread: UUID
+    interaction: UUID
+    case: UUID
+    account: str
+    channel: str
+    direction: str  # in | out
+    author: str  # customer | advisor | bot | system | elsewhere
+    by: str  # login
+    kind: str
+    at: datetime  # ours
+    sent_at: datetime | None  # the provider's
+    status: str
+    failure: str | None
+    code: str
+    detail: str
+    external_id: str | None
+    reply_to: UUID | None
+    text: str
+    html: str  # cleaned
+    subject: str
+    buttons: tuple[tuple[str, str], ...]
+    extra: Mapping[str, Any]
+    edited: bool
+    unsent: bool
+    reaction: str
+    automatic: bool
+    standby: bool
+    attachments: tuple[AttachmentView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadView:
+    """What was said between one account and one address. `live` is the interaction that goes on in it."""
+
+    id: UUID
+    account: str
+    channel: str
+    address: UUID
+    address_kind: str
+    address_value: str
+    contact: UUID
+    live: UUID | None
+    last_in_at: datetime | None  # the provider's time: reply windows count from here
+    last_out: UUID | None  # our last message
+
+
+class Messages(Protocol):
+    async def get(self, message: UUID) -> MessageView | None: ...
+
+    async def of_case(self, case: UUID, *, last: int = 500) -> Sequence[MessageView]:
+        """Oldest first, of the case and of those merged into it."""
+        ...
+
+    async def of_interaction(self, interaction: UUID) -> Sequence[MessageView]: ...
+
+    async def after(self, interaction: UUID, seq: int) -> Sequence[MessageView]:
+        """The customer's messages of an interaction later than `seq`, oldest first."""
+        ...
+
+    async def known(self, account: str, external_ids: Sequence[str]) -> Mapping[str, Known]: ...
+
+    async def ours_until(
+        self, account: str, address_kind: str, address: str, until: datetime
+    ) -> Sequence[Known]:
+        """Our messages to an address sent by then whose status is below read."""
+        ...
+
+    async def thread(self, thread: UUID) -> ThreadView | None: ...
+
+    async def threads_of_case(self, case: UUID) -> Sequence[ThreadView]: ...
+
+    async def case_of_number(self, number: int) -> UUID | None: ...
+
+    async def case_by_subject(self, account: str, address: str, subject: str, since: datetime) -> UUID | None:
+        """The one case in which this address has written under this subject since; None when there are several."""
+        ...
+
+    async def attachment(self, attachment: UUID) -> AttachmentView | None: ...
+
+    async def automatic_since(self, account: str, address: str, since: datetime) -> int:
+        """How many automatic answers we have sent to an address."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A message of the outbox, taken for sending: `outgoing` is routing.channel.Outgoing as JSON, without the files."""
+
+    message: UUID
+    thread: UUID
+    interaction: UUID
+    account: str
+    author: str
+    tries: int
+    outgoing: Mapping[str, Any]
+    attachments: tuple[AttachmentView, ...] = ()
+
+
+class Outbox(Protocol):
+    """Every outgoing message is a row before it is sent. A row is taken once: from then it is sent or perhaps sent."""
+
+    async def take(
+        self, now: datetime, *, worker: UUID, lease_s: float, limit: int, but: Collection[str] = ()
+    ) -> tuple[Sequence[Due], Sequence[UUID]]:
+        """(to send, dropped): the first unsent one of each thread, if due and its account is not in `but`.
+
+        A tree's message whose interaction an advisor has meanwhile is not sent: it is among the dropped (B4).
+        """
+        ...
+
+    async def sent(self, message: UUID, external_id: str, at: datetime) -> None: ...
+
+    async def again(self, message: UUID, at: datetime, why: str) -> None:
+        """Not sent for sure; to be taken again from `at` on."""
+
+    async def given_up(self, message: UUID, at: datetime, why: str, *, perhaps: bool) -> None: ...
+
+    async def lost(self, now: datetime) -> Sequence[UUID]:
+        """Those taken by a worker whose lease is over and whose end nobody knows: they are perhaps sent now."""
+        ...
+
+    async def untold(self, *, limit: int = 500) -> Sequence[tuple[UUID, str, str | None, str]]:
+        """(message, status, external id, why) of rows whose end the desk has not been told of yet."""
+        ...
+
+    async def told(self, messages: Sequence[UUID]) -> None: ...
+
+    async def next_due(self, but: Collection[str] = ()) -> datetime | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    interaction: UUID
+    tree: str
+    version: int
+    state: Mapping[str, Any]
+    consumed: int
+
+
+class Walks(Protocol):
+    async def get(self, interaction: UUID) -> Walk | None: ...
+
+    async def live(self) -> Sequence[UUID]:
+        """Written interactions that are opened, qualifying, or waiting with a walk."""
+        ...
+
+
+class ChannelSecrets(Protocol):
+    """Environment first (`MONOFIL_SECRET_ACCOUNT_NAME`), then the database."""
+
+    async def of(self, account: str) -> Mapping[str, str]: ...
+
+    async def set(self, account: str, name: str, value: str) -> None: ...
+
+    async def names(self) -> Mapping[str, frozenset[str]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFilter:
+    """Conditions that all hold; empty: any. `view`: mine | unassigned | all | waiting | help."""
+
+    view: str = "all"
+    advisor: str | None = None
+    channels: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()  # of the case: open, waiting, solved, closed
+    tags: tuple[str, ...] = ()
+    older_than_s: float | None = None  # the customer's last unanswered message
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    case: UUID
+    number: int
+    subject: str
+    state: str
+    tags: tuple[str, ...]
+    contact: UUID
+    contact_name: str
+    vip: bool
+    channels: tuple[str, ...]
+    interaction: UUID | None  # the live one, else the last
+    interaction_state: str | None
+    interaction_channel: str | None
+    queue: str | None
+    advisor: str | None
+    last_at: datetime
+    last_text: str
+    last_author: str
+    unanswered_since: datetime | None
+    opened_at: datetime
+
+
+class Inbox(Protocol):
+    async def list(
+        self, wanted: InboxFilter, *, limit: int = 50, after: tuple[datetime, UUID] | None = None
+    ) -> Sequence[InboxRow]:
+        """Newest word first; `after` is (last_at, case) of the last row seen."""
+        ...
+
+    async def counts(self, advisor: str) -> Mapping[str, int]:
+        """Cases in each view."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HelpView:
+    id: UUID
+    interaction: UUID
+    case: UUID
+    case_number: int
+    by: str
+    of: str | None
+    at: datetime
+    text: str
+    answered_at: datetime | None
+    answered_by: str | None
+    answer: str
+
+
+class Helps(Protocol):
+    async def open(self) -> Sequence[HelpView]: ...
+
+    async def of_case(self, case: UUID) -> Sequence[HelpView]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Two persons who may be one, and why somebody thinks so (F1)."""
+
+    contact: UUID
+    name: str
+    why: str  # same_phone | same_email | same_name
+    value: str
+
+
+class Proposals(Protocol):
+    async def of(self, contact: UUID) -> Sequence[Proposal]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    account: str
+    state: str  # up | throttled | down
+    reason: str
+    since: datetime
+
+
+class AccountStates(Protocol):
+    async def all(self) -> Sequence[AccountState]: ...
+
+
+@dataclass(frozen=True, slots=True)
 class Stores:
     """All stores of one organisation, as wiring hands them out."""
 
@@ -411,4 +742,13 @@ class Stores:
     timeline: Timeline
     recordings: Recordings
     log: Log
+    requests: Requests
+    messages: Messages
+    outbox: Outbox
+    walks: Walks
+    secrets: ChannelSecrets
+    inbox: Inbox
+    helps: Helps
+    proposals: Proposals
+    account_states: AccountStates
     extra: Mapping[str, Any] = field(default_factory=dict)
