@@ -184,6 +184,15 @@ class AddressView:
 
 
 @dataclass(frozen=True, slots=True)
+class CaseMergeView:
+    merge: UUID
+    case: UUID
+    number: int
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class CaseView:
     id: UUID
     number: int
@@ -198,6 +207,9 @@ class CaseView:
     follows: UUID | None
     channels: tuple[str, ...]
     notes: int
+    tags: tuple[str, ...] = ()
+    merged_into: UUID | None = None
+    merges: tuple[CaseMergeView, ...] = ()  # cases that are part of this one now
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +250,10 @@ class InteractionView:
     outcome: str | None
     code: str | None
     recordings: tuple[UUID, ...] = ()
+    seat: str = "voice"
+    account: str | None = None  # of its thread
+    thread: UUID | None = None
+    lent_to: UUID | None = None  # the call that has its seat
 
 
 @dataclass(frozen=True, slots=True)
