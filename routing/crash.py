@@ -59,7 +59,20 @@ SERVER = (
 )
 """Around what the server keeps beside its calls: phones, versions of the site, sign-ins, recordings."""
 
-ALL = NAMES + CALLS + CLICKS + TREES + SERVER
+HOOKS = (
+    "hook.verified",
+    "hook.stored",
+    "hook.answered",
+    "hook.parsed",
+    "hook.told",
+    "hook.handled",
+)
+"""In the order of one request of a provider."""
+
+OUTBOX = ("outbox.taken", "outbox.called", "outbox.answered", "outbox.stored", "outbox.told")
+"""In the order of one message that we send."""
+
+ALL = NAMES + CALLS + CLICKS + TREES + SERVER + HOOKS + OUTBOX
 
 
 def planned(text: str) -> tuple[str, int]:

@@ -437,11 +437,20 @@ class Requests(Protocol):
     async def add(self, requests: Sequence[RawRequest]) -> None:
         """One transaction for all of them."""
 
-    async def unhandled(self, before: datetime, *, limit: int = 500) -> Sequence[RawRequest]:
-        """Oldest first; `before` is when they were to be tried (again)."""
+    async def unhandled(
+        self, before: datetime, *, limit: int = 500, but: Collection[str] = ()
+    ) -> Sequence[RawRequest]:
+        """Oldest first; `before` is when they were to be tried (again); `but`: accounts left out."""
+        ...
+
+    async def next_due(self, but: Collection[str] = ()) -> datetime | None:
+        """When the next one is to be tried; past for those that never were."""
         ...
 
     async def handled(self, id: UUID, at: datetime, result: Mapping[str, Any]) -> None: ...
+
+    async def handled_all(self, at: datetime, results: Mapping[UUID, Mapping[str, Any]]) -> None:
+        """The same for many, in one statement."""
 
     async def later(self, id: UUID, again_at: datetime, result: Mapping[str, Any]) -> None:
         """Something in it cannot be handled yet."""
@@ -600,10 +609,16 @@ class Outbox(Protocol):
         """
         ...
 
+    async def renew(self, worker: UUID, until: datetime) -> None:
+        """A worker lives: its leases last until then."""
+
     async def sent(self, message: UUID, external_id: str, at: datetime) -> None: ...
 
-    async def again(self, message: UUID, at: datetime, why: str) -> None:
-        """Not sent for sure; to be taken again from `at` on."""
+    async def echoed(self, message: UUID, external_id: str, at: datetime) -> None:
+        """The provider shows that it was sent: settles one that is perhaps sent, or was to be tried again."""
+
+    async def again(self, message: UUID, at: datetime, why: str, *, counted: bool = True) -> None:
+        """Not sent for sure; to be taken again from `at` on. Not `counted`: it was nothing about this message."""
 
     async def given_up(self, message: UUID, at: datetime, why: str, *, perhaps: bool) -> None: ...
 
@@ -615,9 +630,14 @@ class Outbox(Protocol):
         """(message, status, external id, why) of rows whose end the desk has not been told of yet."""
         ...
 
-    async def told(self, messages: Sequence[UUID]) -> None: ...
+    async def told(self, messages: Mapping[UUID, str]) -> None:
+        """The desk knows of these statuses; one that has moved on since is still untold."""
 
     async def next_due(self, but: Collection[str] = ()) -> datetime | None: ...
+
+    async def lengths(self) -> Mapping[str, int]:
+        """How many messages of each account are still to be sent."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
