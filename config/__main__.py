@@ -32,9 +32,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 user_app = typer.Typer(help="People who sign in.", no_args_is_help=True)
+secret_app = typer.Typer(no_args_is_help=True, help="Secrets of channels.")
 db_app = typer.Typer(help="The database.", no_args_is_help=True)
 tree_app = typer.Typer(help="Trees, before they are published.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
+app.add_typer(secret_app, name="secret")
 app.add_typer(db_app, name="db")
 app.add_typer(tree_app, name="tree")
 
@@ -349,6 +351,79 @@ def _tell_password(account: str, password: str | None, as_json: bool, realm: str
         print(f"{account}: {password}\nIt is shown this once and kept nowhere.")
 
 
+@secret_app.command("set")
+def secret_set(
+    account: Annotated[str, typer.Argument(help="A channel's account in the site file.")],
+    name: Annotated[str, typer.Argument(help="Which secret, like page_token; `monofil secret list` tells.")],
+    organisation: Organisation = None,
+) -> None:
+    """Keep a secret of a channel, read from standard input, in the database."""
+    from config import commands
+
+    value = sys.stdin.readline().rstrip("\r\n")
+    if not value:
+        raise Failure("Give the secret on standard input, in one line.", CANNOT_START)
+    _run(commands.set_channel_secret(_quiet(), account, name, value, organisation))
+    print(f"The {name} of {account} is set.")
+
+
+@secret_app.command("list")
+def secret_list(organisation: Organisation = None, as_json: Json = False) -> None:
+    """Tell which secrets the channels need, and which are there; never their text."""
+    from config import commands
+
+    found = _run(commands.channel_secrets(_quiet(), organisation))
+    if as_json:
+        _print_json([asdict(row) for row in found])
+        return
+    for row in found:
+        print(f"{row.account} ({row.channel}) {row.name}: {'set' if row.is_set else 'MISSING'}")
+
+
+@app.command("webhooks")
+def webhooks(
+    account: Annotated[str | None, typer.Argument(help="Only those of this account.")] = None,
+    organisation: Organisation = None,
+    as_json: Json = False,
+) -> None:
+    """List the last stored requests of providers, and what became of them."""
+    from config import commands
+
+    found = _run(commands.requests(_quiet(), account, organisation))
+    if as_json:
+        _print_json(
+            [
+                {
+                    "id": str(it.request.id),
+                    "account": it.request.account,
+                    "at": it.request.at.isoformat(),
+                    "handled_at": it.handled_at.isoformat() if it.handled_at else None,
+                    "tries": it.tries,
+                    "result": dict(it.result),
+                }
+                for it in found
+            ]
+        )
+        return
+    for it in found:
+        state = "handled" if it.handled_at else "waiting"
+        print(
+            f"{it.request.id} {it.request.at:%Y-%m-%d %H:%M:%S} {it.request.account}: {state} {dict(it.result)}"
+        )
+
+
+@app.command("replay-webhook")
+def replay_webhook(
+    request: Annotated[str, typer.Argument(metavar="ID", help="The id of a stored request.")],
+    organisation: Organisation = None,
+) -> None:
+    """Handle a stored request of a provider again; what is known already changes nothing."""
+    from config import commands
+
+    found = _run(commands.replay(_quiet(), request, organisation))
+    print(f"{found.request.id} of {found.request.account} will be handled again by the running server.")
+
+
 @db_app.command("upgrade")
 def db_upgrade(as_json: Json = False) -> None:
     """Bring the tables up to this version."""
@@ -461,7 +536,7 @@ def _text(file: Path) -> str:
         raise Failure(f"{file} can't be read ({reason}): mend its path or rights.", CANNOT_START) from None
 
 
-BENCHES = ("relay", "sip", "engine", "durable", "call")
+BENCHES = ("relay", "sip", "engine", "durable", "call", "webhooks", "desk", "inbox")
 
 
 @app.command()

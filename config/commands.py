@@ -19,8 +19,9 @@ from config.settings import Settings
 from routing import explain
 from routing.aio import cluster, postgres
 from routing.aio.clock import IdMaker, SystemClock
+from routing.channels import CHANNELS
 from routing.site import Advisor, Site
-from routing.store import Changed, PhoneSecret, SiteVersion, Stores
+from routing.store import Changed, PhoneSecret, RequestView, SiteVersion, Stores
 from softphone_bridge.digest import ha1
 
 BY_APPLY = "apply"  # `by` of the versions that came from a file; all others are changes made elsewhere
@@ -195,6 +196,64 @@ async def why(
             known = explain.from_json(offer["why"])
             told.append({**offer, "sentences": explain.sentences(known, language)})
         return told
+
+
+async def set_channel_secret(
+    settings: Settings, account: str, name: str, value: str, organisation: str | None = None
+) -> None:
+    """Keep a secret of a channel's account in the database; a running server takes it up at its next use."""
+    async with stores(settings, organisation) as at:
+        site = (await _current(at)).site
+        found = next((each for each in site.accounts if each.id == account), None)
+        if found is None:
+            known = ", ".join(each.id for each in site.accounts) or "none"
+            raise Failure(f"There is no channel account {account} (known: {known}).")
+        wanted = CHANNELS[found.channel].MANIFEST.secrets
+        if name not in wanted:
+            raise Failure(
+                f"{found.channel} knows no secret {name}: choose from {', '.join(wanted) or 'none'}."
+            )
+        await at.secrets.set(account, name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRow:
+    account: str
+    channel: str
+    name: str
+    is_set: bool
+
+
+async def channel_secrets(settings: Settings, organisation: str | None = None) -> list[SecretRow]:
+    """Each secret that the accounts of the site ask for, and whether it is there; never its text."""
+    async with stores(settings, organisation) as at:
+        told = []
+        for account in (await _current(at)).site.accounts:
+            there = await at.secrets.of(account.id)
+            for name in CHANNELS[account.channel].MANIFEST.secrets:
+                told.append(SecretRow(account.id, account.channel, name, bool(there.get(name))))
+        return told
+
+
+async def replay(settings: Settings, request: str, organisation: str | None = None) -> RequestView:
+    """Have a stored request handled again; the running server does it, or the next one."""
+    try:
+        key = UUID(request)
+    except ValueError:
+        raise Failure(f"{request} is no request id: copy it from `monofil webhooks`.") from None
+    async with stores(settings, organisation) as at:
+        found = await at.requests.get(key)
+        if found is None:
+            raise Failure(f"There is no stored request {request}: see `monofil webhooks`.")
+        await at.requests.later(key, SystemClock().now(), {"replay": True})
+        return found
+
+
+async def requests(
+    settings: Settings, account: str | None, organisation: str | None = None
+) -> Sequence[RequestView]:
+    async with stores(settings, organisation) as at:
+        return await at.requests.latest(account=account)
 
 
 async def upgrade(settings: Settings) -> list[int]:

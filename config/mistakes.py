@@ -201,6 +201,10 @@ WORDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "écrivez https://hôte/…, avec au plus les champs {expected}",
         ),
     },
+    "account_nowhere": {
+        "en": ("messages to «{got}» would lead nowhere", "give it a tree, or a queue"),
+        "fr": ("les messages à «{got}» ne mèneraient nulle part", "donnez-lui un arbre ou une file"),
+    },
     "secret": {
         "en": (
             "a site file holds no secret: «{got}»",

@@ -222,7 +222,41 @@ class Settings(BaseModel):
         30.0, "media", "Time without an audio packet, not on hold, before a leg counts as lost.", "s", ge=5
     )
 
+    # mail
+    mail_host: str = _of("127.0.0.1", "mail", "Address on which mail is taken by SMTP or LMTP.", "IP address")
+    mail_port: int | None = _of(
+        None,
+        "mail",
+        "TCP port of the mail listener, behind the site's own mail server; 0 takes a free one.",
+        "port",
+        ge=0,
+        le=65535,
+        shown="no listener",
+    )
+    mail_protocol: Literal["smtp", "lmtp"] = _of("smtp", "mail", "What the mail listener speaks.", "protocol")
+    mail_max_mb: int = _of(30, "mail", "Largest mail that is taken.", "MB", ge=1, le=200)
+
     # outside
+    request_days: float = _of(
+        30.0,
+        "outside",
+        "How long the raw bodies of webhooks and mails are kept to be replayed.",
+        "days",
+        ge=1,
+    )
+    fetch_allow: Words = _of(
+        (),
+        "outside",
+        "Hosts (name, name:port or network) whose attachments are fetched although their addresses are not public.",
+        "list of hosts",
+    )
+    clock_file: Path | None = _of(
+        None,
+        "outside",
+        "For tests and the demo: a file with the seconds that the clock runs ahead; read again when it changes.",
+        "file",
+        shown="the true time",
+    )
     lookup_allow: Words = _of(
         (),
         "outside",
@@ -241,7 +275,7 @@ class Settings(BaseModel):
         True, "logs", "Whether names and numbers (keys that begin with pii_) are written.", "true or false"
     )
 
-    @field_validator("http_host", "sip_host", "advertised_ip")
+    @field_validator("http_host", "sip_host", "advertised_ip", "mail_host")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         if value is None:
@@ -301,6 +335,7 @@ class Settings(BaseModel):
 
 
 SECRET = frozenset({"database_url"})
+CHANNEL_SECRET = PREFIX + "SECRET_"  # MONOFIL_SECRET_<ACCOUNT>_<NAME>
 _NAMES = {PREFIX + name.upper(): name for name in Settings.model_fields}
 
 
@@ -315,6 +350,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             if text != "":
                 values[_NAMES[variable]] = text
             continue
+        if variable.startswith(CHANNEL_SECRET):
+            continue  # read by whoever needs it (routing.store.ChannelSecrets)
         secret = variable.removesuffix(FILE_SUFFIX)
         if variable.endswith(FILE_SUFFIX) and _NAMES.get(secret) in SECRET:
             if environ.get(secret):

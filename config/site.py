@@ -32,7 +32,9 @@ from config.document import Document
 from config.mistakes import Mistake
 from ivr import tree
 from ivr.expressions import BadExpression, pattern, template
+from routing.channels import CHANNELS as KNOWN
 from routing.site import (
+    Account,
     Advisor,
     Hours,
     Need,
@@ -45,7 +47,6 @@ from routing.site import (
     WrapupCode,
 )
 
-CHANNELS = ("voice", "chat", "mail")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 FRENCH_DAYS = ("lun", "mar", "mer", "jeu", "ven", "sam", "dim")
 POP_PLACES = ("e164", "call", "case", "contact", "interaction", "queue")
@@ -292,6 +293,9 @@ class OrganisationEntry(_Entry):
     recording_notice: Text = "recording"
     record_outgoing: Bool = False
     vip_priority: Annotated[int, Field(ge=0, le=1000)] = 10
+    weights: dict[Channel, Annotated[float, Field(ge=0, le=100)]] = Field(default_factory=dict)
+    conversation_gap: Annotated[float, BeforeValidator(_hours), Field(gt=0)] = 96.0
+    holding_message: Words = Field(default_factory=dict)
 
 
 class HoursEntry(_Entry):
@@ -355,6 +359,16 @@ class NumberEntry(_Entry):
     label: Text = ""
 
 
+class AccountEntry(_Entry):
+    channel: Id
+    name: Text = ""
+    tree: Id | None = None
+    queue: Id | None = None
+    settings: dict[Id, Text] = Field(default_factory=dict)
+    signature: dict[Id, Annotated[str, BeforeValidator(_liquid)]] = Field(default_factory=dict)
+    bot_name: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=50)] = "Bot"
+
+
 class WrapupCodeEntry(_Entry):
     labels: Words
     solves: Bool = False
@@ -363,6 +377,8 @@ class WrapupCodeEntry(_Entry):
 class ReplyTemplateEntry(_Entry):
     title: Text
     bodies: dict[Id, Annotated[str, BeforeValidator(_liquid)]]
+    shortcut: Annotated[str, BeforeValidator(_text), Field(max_length=40)] = ""
+    queues: tuple[Id, ...] = ()
 
 
 # section -> the entry behind each id
@@ -372,10 +388,16 @@ SECTIONS: Mapping[str, Any] = {
     "advisors": AdvisorEntry,
     "trunks": TrunkEntry,
     "numbers": NumberEntry,
+    "channels": AccountEntry,
     "wrapup_codes": WrapupCodeEntry,
     "reply_templates": ReplyTemplateEntry,
 }
-LISTS = ("skills", "pause_reasons")
+LISTS: Mapping[str, tuple[str, ...]] = {
+    "skills": (),
+    "pause_reasons": ("lunch", "break", "training"),
+    "tags": (),
+    "archive_reasons": ("spam", "duplicate", "no_answer_needed"),
+}
 KEYS = ("organisation", *LISTS, *SECTIONS, "trees")
 TREE_SUFFIXES = (".yaml", ".yml")
 
@@ -589,10 +611,7 @@ class _Check:
             if "organisation" in self.data
             else None
         )
-        lists = {
-            name: self._list(name, default)
-            for name, default in (("skills", ()), ("pause_reasons", ("lunch", "break", "training")))
-        }
+        lists = {name: self._list(name, default) for name, default in LISTS.items()}
         entries = {name: self._section(name) for name in SECTIONS}
         self._read_trees()
         self._references(organisation, lists["skills"], entries)
@@ -659,9 +678,35 @@ class _Check:
         number: NumberEntry
         for name, number in entries["numbers"].items():
             self._must_be(("numbers", name, "tree"), "tree", number.tree, trees)
+        account: AccountEntry
+        for name, account in entries["channels"].items():
+            self._account(("channels", name), account)
+            self._must_be(("channels", name, "tree"), "tree", account.tree, trees)
+            self._must_be(("channels", name, "queue"), "queue", account.queue, queues)
+        reply: ReplyTemplateEntry
+        for name, reply in entries["reply_templates"].items():
+            for index, wanted in enumerate(reply.queues):
+                self._must_be(("reply_templates", name, "queues", index), "queue", wanted, queues)
         for section, field in (("wrapup_codes", "labels"), ("reply_templates", "bodies")):
             for name, entry in entries[section].items():
                 self._spoken((section, name, field), getattr(entry, field), languages)
+
+    def _account(self, path: document.Path, account: AccountEntry) -> None:
+        """What its channel asks for, and nothing else."""
+        channel = KNOWN.get(account.channel)
+        if channel is None:
+            written = tuple(name for name, known in KNOWN.items() if known.MANIFEST.seat != "voice")
+            self._must_be((*path, "channel"), "channel", account.channel, written)
+            return
+        manifest = channel.MANIFEST
+        for key in manifest.settings:
+            if key not in account.settings:
+                self.doc.wrong((*path, "settings"), "missing", got=key)
+        for key in account.settings:
+            if key not in (*manifest.settings, *manifest.optional):
+                self._unknown((*path, "settings", key), key, (*manifest.settings, *manifest.optional))
+        if account.tree is None and account.queue is None:
+            self.doc.wrong(path, "account_nowhere", got=path[-1])
 
     def _overflow(self, name: str, queues: Mapping[str, QueueEntry]) -> None:
         seen, at = {name}, queues[name].overflow_to
@@ -770,6 +815,7 @@ def _assemble(
         advisors=tuple(Advisor(id=key, **dict(entry)) for key, entry in entries["advisors"].items()),
         trunks=tuple(Trunk(id=key, **dict(entry)) for key, entry in entries["trunks"].items()),
         numbers=tuple(Number(number=key, **dict(entry)) for key, entry in entries["numbers"].items()),
+        accounts=tuple(Account(id=key, **dict(entry)) for key, entry in entries["channels"].items()),
         wrapup_codes=tuple(
             WrapupCode(id=key, **dict(entry)) for key, entry in entries["wrapup_codes"].items()
         ),
@@ -783,6 +829,11 @@ def _assemble(
         recording_notice=organisation.recording_notice,
         record_outgoing=organisation.record_outgoing,
         vip_priority=organisation.vip_priority,
+        tags=lists["tags"],
+        archive_reasons=lists["archive_reasons"],
+        weights=dict[str, float](organisation.weights.items()),
+        conversation_gap_h=organisation.conversation_gap,
+        holding_message=organisation.holding_message,
     )
 
 
@@ -864,6 +915,12 @@ def _plain(site: Site) -> dict[str, Any]:
     }
     if site.pop_url is not None:
         organisation["pop_url"] = site.pop_url
+    if site.weights:
+        organisation["weights"] = dict(site.weights)
+    if site.conversation_gap_h != _default(Site, "conversation_gap_h"):
+        organisation["conversation_gap"] = f"{_number(site.conversation_gap_h)}h"
+    if site.holding_message:
+        organisation["holding_message"] = dict(site.holding_message)
     return {
         "organisation": organisation,
         "skills": list(site.skills),
@@ -872,8 +929,11 @@ def _plain(site: Site) -> dict[str, Any]:
         "advisors": {advisor.id: _entry_out(advisor) for advisor in site.advisors},
         "trunks": {trunk.id: _entry_out(trunk) for trunk in site.trunks},
         "numbers": {number.number: _entry_out(number) for number in site.numbers},
+        "channels": {account.id: _entry_out(account) for account in site.accounts},
         "wrapup_codes": {code.id: _entry_out(code) for code in site.wrapup_codes},
         "pause_reasons": list(site.pause_reasons),
+        "tags": list(site.tags),
+        "archive_reasons": list(site.archive_reasons),
         "reply_templates": {reply.id: _entry_out(reply) for reply in site.reply_templates},
         "trees": dict(site.trees),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from routing.models import Event
@@ -778,13 +778,13 @@ class Stores:
     timeline: Timeline
     recordings: Recordings
     log: Log
-    requests: Requests
-    messages: Messages
-    outbox: Outbox
-    walks: Walks
-    secrets: ChannelSecrets
-    inbox: Inbox
-    helps: Helps
-    proposals: Proposals
-    account_states: AccountStates
+    requests: Requests = field(default=cast(Requests, None))
+    messages: Messages = field(default=cast(Messages, None))
+    outbox: Outbox = field(default=cast(Outbox, None))
+    walks: Walks = field(default=cast(Walks, None))
+    secrets: ChannelSecrets = field(default=cast(ChannelSecrets, None))
+    inbox: Inbox = field(default=cast(Inbox, None))
+    helps: Helps = field(default=cast(Helps, None))
+    proposals: Proposals = field(default=cast(Proposals, None))
+    account_states: AccountStates = field(default=cast(AccountStates, None))
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from config.document import read
 from config.mistakes import LANGUAGES, NEAR, WORDS
-from config.site import CHANNELS, DAYS, Checked, check, check_text, differences, export, shipped_sounds
+from config.site import DAYS, SEATS, Checked, check, check_text, differences, export, shipped_sounds
 from routing.site import (
+    Account,
     Advisor,
     Hours,
     Need,
@@ -353,7 +354,7 @@ def sites(draw: st.DrawFn) -> Site:
         )
         for key in draw(_unique(IDS))
     )
-    channels = st.sampled_from(CHANNELS)
+    channels = st.sampled_from(tuple(SEATS))
     queue_ids = draw(_unique(IDS))
     levels = st.tuples(st.sampled_from(skills), st.integers(1, 5)) if skills else None
     needs = (
@@ -373,8 +374,8 @@ def sites(draw: st.DrawFn) -> Site:
             at_closing=draw(st.sampled_from(["serve", "announce"])),
             prefer=draw(st.sampled_from(["longest_idle", "skill"])),
             targets=draw(st.dictionaries(channels, target, max_size=3)),
-            offer_s=draw(st.fixed_dictionaries(dict.fromkeys(CHANNELS, st.floats(1, 1000)))),
-            related_hold_s=draw(st.fixed_dictionaries(dict.fromkeys(CHANNELS, SECONDS))),
+            offer_s=draw(st.fixed_dictionaries(dict.fromkeys(SEATS, st.floats(1, 1000)))),
+            related_hold_s=draw(st.fixed_dictionaries(dict.fromkeys(SEATS, SECONDS))),
             wrapup_max_s=draw(SECONDS),
             wrapup_extension_s=draw(SECONDS),
             wrapup_codes=tuple(code.id for code in codes[:2]),
@@ -425,6 +426,19 @@ def sites(draw: st.DrawFn) -> Site:
         for n in draw(_unique(st.from_regex(r"\+?[0-9*#]{4,12}", fullmatch=True)))
         if tree_ids
     )
+    accounts = tuple(
+        Account(
+            key,
+            "messenger",
+            draw(TEXTS),
+            tree_ids[0] if tree_ids else None,
+            queue_ids[0] if queue_ids else None,
+            {"page_id": draw(TEXTS)},
+            draw(st.dictionaries(st.sampled_from(languages), st.just("– {{ advisor.first_name }}"))),
+            draw(st.sampled_from(["Bot", "Iris"])),
+        )
+        for key in (draw(_unique(IDS, 2)) if tree_ids or queue_ids else ())
+    )
     return Site(
         organisation=draw(IDS),
         name=draw(TEXTS),
@@ -440,9 +454,16 @@ def sites(draw: st.DrawFn) -> Site:
         wrapup_codes=codes,
         pause_reasons=tuple(draw(_unique(IDS))),
         reply_templates=tuple(
-            ReplyTemplate(key, draw(TEXTS), dict.fromkeys(languages, "Hi {{ name }}\nBye"))
+            ReplyTemplate(
+                key,
+                draw(TEXTS),
+                dict.fromkeys(languages, "Hi {{ name }}\nBye"),
+                draw(st.sampled_from(["", "bonjour"])),
+                tuple(queue_ids[:1]),
+            )
             for key in draw(_unique(IDS, 2))
         ),
+        accounts=accounts,
         trees={
             key: {"tree": key, "title": draw(TEXTS), "start": "bye", "nodes": {"bye": {"kind": "hangup"}}}
             for key in tree_ids
@@ -452,6 +473,11 @@ def sites(draw: st.DrawFn) -> Site:
         recording_notice=draw(TEXTS),
         record_outgoing=draw(st.booleans()),
         vip_priority=draw(st.integers(0, 1000)),
+        tags=tuple(draw(_unique(IDS))),
+        archive_reasons=tuple(draw(_unique(IDS))),
+        weights=draw(st.dictionaries(channels, st.floats(0, 100))),
+        conversation_gap_h=draw(st.floats(0.5, 1000)),
+        holding_message=draw(st.dictionaries(st.sampled_from(languages), TEXTS)),
     )
 
 
