@@ -72,7 +72,10 @@ HOOKS = (
 OUTBOX = ("outbox.taken", "outbox.called", "outbox.answered", "outbox.stored", "outbox.told")
 """In the order of one message that we send."""
 
-ALL = NAMES + CALLS + CLICKS + TREES + SERVER + HOOKS + OUTBOX
+SPOKEN = NAMES + CALLS + CLICKS + TREES + SERVER
+"""Those that a server passes whose customers only call."""
+
+ALL = SPOKEN + HOOKS + OUTBOX
 
 
 def planned(text: str) -> tuple[str, int]:

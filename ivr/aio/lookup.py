@@ -1,95 +1,30 @@
-"""HTTP look-ups of trees (V9), which reach no address that the site has not allowed (faults.md row 29).
-
-A name is resolved once a connection, every address of it is judged, and the connection goes to exactly those addresses:
-the check and the client cannot see different hosts.
-"""
+"""HTTP look-ups of trees (V9), which reach no address that the site has not allowed (faults.md row 29)."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
-import socket
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from prometheus_client import Histogram
 from yarl import URL
 
 from ivr.events import LookedUp, LookUp
+from routing.aio.reach import Forbidden, Reach
 
 TRIES = 2
 BYTES = 65_536  # largest answer read
 REDIRECTS = 3
-PORTS = frozenset({80, 443})
 CONNECTIONS = 200
 REMEMBERED = 1_000  # look-ups a node whose time is kept for the p95
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 SECONDS = Histogram(
     "monofil_lookup_seconds", "Look-ups of trees", ["outcome"], buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 )
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class Forbidden(OSError):
-    """The host is, or resolves to, an address that look-ups may not reach."""
-
-
-def public(address: Address) -> bool:
-    """Whether the address is one of the open Internet, also through the IPv6 forms that carry an IPv4 one."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if address.teredo is not None:
-            return False
-        if inner is not None:
-            return public(inner)
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not address.is_unspecified
-        and not address.is_reserved
-    )
-
-
-class _Resolver(AbstractResolver):
-    """Resolves a name and refuses it unless every address of it may be reached."""
-
-    def __init__(self, allow: frozenset[str]) -> None:
-        self._allow = allow
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, family=family
-        )
-        free = host in self._allow or f"{host}:{port}" in self._allow
-        made: list[ResolveResult] = []
-        for kind, _, proto, _, where in found:
-            address = str(where[0]).partition("%")[0]
-            if not free and not public(ipaddress.ip_address(address)):
-                raise Forbidden(f"{host} is at {address}, which look-ups may not reach")
-            made.append(
-                ResolveResult(
-                    hostname=host,
-                    host=address,
-                    port=port,
-                    family=kind,
-                    proto=proto,
-                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-                )
-            )
-        return made
-
-    async def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -116,8 +51,8 @@ class Lookups:
     """Asks servers for trees; one client session for all calls."""
 
     def __init__(self, *, allow: Sequence[str] = ()) -> None:
-        """`allow`: hosts (`host` or `host:port`) that may be reached although their address is not a public one."""
-        self._allow = frozenset(a.lower() for a in allow)
+        """`allow`: hosts (`host`, `host:port`) and networks that may be reached although not public."""
+        self._reach = Reach(allow)
         self._session: aiohttp.ClientSession | None = None
         self._figures: dict[tuple[str, str], LookupFigures] = {}
 
@@ -149,7 +84,7 @@ class Lookups:
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                resolver=_Resolver(self._allow),
+                resolver=self._reach,
                 use_dns_cache=False,
                 limit=CONNECTIONS,
                 limit_per_host=CONNECTIONS,
@@ -185,7 +120,7 @@ class Lookups:
             url = url.update_query(command.query)
         home = url.origin()
         for _ in range(REDIRECTS + 1):
-            self._judge(url)
+            self._reach.judge(url)
             async with self._client().request(
                 command.method, url, json=command.body, allow_redirects=False
             ) as response:
@@ -196,22 +131,6 @@ class Lookups:
                     continue
                 return await self._read(response)
         return LookedUp("error"), False
-
-    def _judge(self, url: URL) -> None:
-        """Raises ValueError for what may not be asked at all; names are judged once resolved."""
-        host = (url.host or "").lower()
-        if url.scheme not in ("http", "https") or not host or url.user or url.password:
-            raise ValueError("not an address to look up")
-        if host in self._allow or f"{host}:{url.port}" in self._allow:
-            return
-        if url.port not in PORTS:
-            raise ValueError("only ports 80 and 443 unless the site allows the host")
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return
-        if not public(address):
-            raise ValueError(f"{host} may not be reached")
 
     async def _read(self, response: aiohttp.ClientResponse) -> tuple[LookedUp, bool]:
         if response.status in (204, 404):

@@ -35,7 +35,7 @@ from media import wav
 from routing import models as m
 from routing.aio import crash
 from routing.aio.postgres import connect
-from routing.crash import ALL
+from routing.crash import SPOKEN
 from softphone_bridge.aio.phone import Call, Phone
 from softphone_bridge.dialplan import Dialplan, Route
 from tests.fakes.forked import forked
@@ -48,7 +48,7 @@ LOOK_S = 0.005
 PASSWORD = "the same for everybody here"
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ADVISORS = {"a1": "101", "a2": "102", "a3": "103"}
-OFTEN = {name: 25 for name in ALL if name.startswith("desk.") and name not in AT_START} | {
+OFTEN = {name: 25 for name in SPOKEN if name.startswith("desk.") and name not in AT_START} | {
     "tree.closed": 3,
     "control.ended": 3,
 }
@@ -415,7 +415,7 @@ def run(dsn: str, folder: Path, seed: int, points: tuple[str, ...]) -> None:
 
 def main() -> None:
     dsn, folder, first, last, *points = sys.argv[1:]
-    everywhere = tuple(points) or ALL
+    everywhere = tuple(points) or SPOKEN
     logs.set_up("error", "json")
     gc.freeze()
     for seed in range(int(first), int(last)):
