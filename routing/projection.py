@@ -8,7 +8,7 @@ Rule 3: personal data is not here: it lies in the side tables, which a rebuild t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
@@ -71,11 +71,47 @@ class CaseRow:
     interactions: int = 0
     notes: int = 0
     advisor: str | None = None
+    merged_into: UUID | None = None
+    merge_id: UUID | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseMergeRow:
+    TABLE: ClassVar = "case_merge"
+    KEY: ClassVar = ("id",)
+    id: UUID
+    case_id: UUID
+    into_case: UUID
+    by: str
+    at: datetime
+    undone_at: datetime | None = None
+    undone_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRow:
+    """What is said between one account and one address. `live` is the interaction that goes on in it."""
+
+    TABLE: ClassVar = "thread"
+    KEY: ClassVar = ("id",)
+    id: UUID
+    account: str
+    channel: str
+    address: UUID
+    opened_at: datetime
+    live: UUID | None = None
+    last_in_at: datetime | None = None
+    last_out: UUID | None = None
+    messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class InteractionRow:
-    """`since` is the first waiting time: the place in line. `revision` counts the events that changed the row."""
+    """`since` is the first waiting time: the place in line. `revision` counts the events that changed the row.
+
+    `lent_to` is the call that has this interaction's seat for now (F5).
+    """
 
     TABLE: ClassVar = "interaction"
     KEY: ClassVar = ("id",)
@@ -116,6 +152,82 @@ class InteractionRow:
     ended_at: datetime | None
     outcome: str | None
     code: str | None
+    seat: str
+    thread: UUID | None = None
+    lent_to: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """`seq` is that of its event; `at` is our time, `sent_at` the provider's."""
+
+    TABLE: ClassVar = "message"
+    KEY: ClassVar = ("id",)
+    id: UUID
+    seq: int
+    thread: UUID
+    interaction: UUID
+    case_id: UUID
+    contact: UUID
+    account: str
+    direction: str
+    author: str
+    by: str
+    kind: str
+    external_id: str | None
+    at: datetime
+    sent_at: datetime | None
+    status: str
+    failure: str | None
+    code: str
+    reply_to: UUID | None
+    attached: int
+    automatic: bool
+    standby: bool
+    tagged: bool
+    edited: bool = False
+    unsent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentRow:
+    """`state`: fetching | stored | failed | quarantined."""
+
+    TABLE: ClassVar = "attachment"
+    KEY: ClassVar = ("id",)
+    id: UUID
+    message: UUID
+    case_id: UUID
+    kind: str
+    type: str
+    bytes: int = 0
+    sha256: str = ""
+    state: str = "fetching"
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HelpRow:
+    TABLE: ClassVar = "help"
+    KEY: ClassVar = ("id",)
+    id: UUID
+    interaction: UUID
+    case_id: UUID
+    by: str
+    of: str | None
+    at: datetime
+    answered_at: datetime | None = None
+    answered_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    TABLE: ClassVar = "account_state"
+    KEY: ClassVar = ("account",)
+    account: str
+    state: str
+    reason: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +313,13 @@ Row = (
     | AddressRow
     | MergeRow
     | CaseRow
+    | CaseMergeRow
+    | ThreadRow
     | InteractionRow
+    | MessageRow
+    | AttachmentRow
+    | HelpRow
+    | AccountRow
     | OfferRow
     | AdvisorRow
     | ReachRow
@@ -214,7 +332,13 @@ TABLES: tuple[type[Row], ...] = (
     AddressRow,
     MergeRow,
     CaseRow,
+    CaseMergeRow,
+    ThreadRow,
     InteractionRow,
+    MessageRow,
+    AttachmentRow,
+    HelpRow,
+    AccountRow,
     OfferRow,
     AdvisorRow,
     ReachRow,
@@ -258,8 +382,10 @@ def _case_moved(event: Event, rows: Rows, case: UUID, **changes: Any) -> CaseRow
 
 
 def _moved(event: Event, rows: Rows, **changes: Any) -> InteractionRow:
-    """The event's interaction, one revision on."""
+    """The event's interaction, one revision on. A seat that is lent stays so only while it is active."""
     row = rows.get(InteractionRow, event.interaction)
+    if changes.get("state", "active") != "active":
+        changes["lent_to"] = None
     return replace(row, revision=row.revision + 1, **changes)
 
 
@@ -337,6 +463,8 @@ def _case_changed(event: Event, rows: Rows) -> list[Row]:
         over = state in ("solved", "closed")
         before = rows.get(CaseRow, event.case).closed_at
         changes = {"state": state, "closed_at": (before or event.at) if over else None}
+    if (tags := event.data.get("tags")) is not None:
+        changes["tags"] = tags
     return [_case_moved(event, rows, event.case, **changes)]
 
 
@@ -394,16 +522,35 @@ def _interaction_opened(event: Event, rows: Rows) -> list[Row]:
         ended_at=None,
         outcome=None,
         code=None,
+        seat=data.get("seat") or data["channel"],
+        thread=_uuid(data.get("thread")),
     )
-    return [
+    changed: list[Row] = [
         row,
         _case_moved(event, rows, event.case, interactions=rows.get(CaseRow, event.case).interactions + 1),
     ]
+    if row.thread is not None:
+        thread = rows.get(ThreadRow, row.thread)
+        if thread.live is None:
+            changed.append(replace(thread, live=row.id))
+    return changed
+
+
+def _messages(event: Event, rows: Rows) -> list[MessageRow]:
+    """Those of the event's interaction, which go where it goes."""
+    row = rows.get(InteractionRow, event.interaction)
+    if row.thread is None:
+        return []
+    return [each for each in rows.all(MessageRow) if each.interaction == row.id]
 
 
 def _contact_chosen(event: Event, rows: Rows) -> list[Row]:
     assert event.case is not None
-    changed: list[Row] = [_moved(event, rows, contact=event.contact)]
+    assert event.contact is not None
+    changed: list[Row] = [
+        _moved(event, rows, contact=event.contact),
+        *(replace(row, contact=event.contact) for row in _messages(event, rows)),
+    ]
     if event.data["case_too"]:
         changed.append(_case_moved(event, rows, event.case, contact=event.contact, provisional=False))
     return changed
@@ -412,8 +559,14 @@ def _contact_chosen(event: Event, rows: Rows) -> list[Row]:
 def _case_chosen(event: Event, rows: Rows) -> list[Row]:
     assert event.case is not None
     former = UUID(event.data["from"])
+    messages = {row.id: replace(row, case_id=event.case) for row in _messages(event, rows)}
+    files = [row for row in rows.all(AttachmentRow) if row.message in messages] if messages else []
+    helps = [row for row in rows.all(HelpRow) if row.interaction == event.interaction]
     return [
         _moved(event, rows, case_id=event.case),
+        *messages.values(),
+        *(replace(row, case_id=event.case) for row in files),
+        *(replace(row, case_id=event.case) for row in helps),
         _case_moved(event, rows, former, interactions=rows.get(CaseRow, former).interactions - 1),
         _case_moved(event, rows, event.case, interactions=rows.get(CaseRow, event.case).interactions + 1),
     ]
@@ -512,7 +665,15 @@ def _accepted(event: Event, rows: Rows) -> list[Row]:
 
 
 def _assigned(event: Event, rows: Rows) -> list[Row]:
-    return [_moved(event, rows, advisor=event.advisor, epoch=event.data["epoch"])]
+    """Given without an offer: a call that is to be placed stays opened, what is pulled is active at once."""
+    given = _moved(event, rows, advisor=event.advisor, epoch=event.data["epoch"])
+    if event.data.get("how") != "pulled":
+        return [given]
+    assert event.case is not None
+    return [
+        replace(given, state="active", offer=None, avoid=[], accepted_at=event.at),
+        _case_moved(event, rows, event.case, advisor=event.advisor),
+    ]
 
 
 def _connected(event: Event, rows: Rows) -> list[Row]:
@@ -570,7 +731,12 @@ def _over(event: Event, rows: Rows, state: str, **changes: Any) -> list[Row]:
     row = rows.get(InteractionRow, event.interaction)
     ended = _moved(event, rows, state=state, ended_at=event.at, offer=None, **_unheld(event, rows), **changes)
     worked = row.advisor if row.state in ("active", "wrapup") else None
-    return [ended, _case_moved(event, rows, event.case), *_idle(event, rows, worked)]
+    changed: list[Row] = [ended, _case_moved(event, rows, event.case), *_idle(event, rows, worked)]
+    if row.thread is not None:
+        thread = rows.get(ThreadRow, row.thread)
+        if thread.live == row.id:
+            changed.append(replace(thread, live=None))
+    return changed
 
 
 def _ended(event: Event, rows: Rows) -> list[Row]:
@@ -618,6 +784,172 @@ def _reach_changed(event: Event, rows: Rows) -> list[Row]:
     return [ReachRow(event.advisor, event.data["channel"], event.data["reachable"], event.at)]
 
 
+def _handed_back(event: Event, rows: Rows) -> list[Row]:
+    """To the tree: should it enqueue again, the customer waits from then on."""
+    changes: dict[str, Any] = {"state": "qualifying", "since": None, "accepted_at": None, "avoid": []}
+    row = rows.get(InteractionRow, event.interaction)
+    moved = _moved(event, rows, advisor=None, offer=None, **_unheld(event, rows), **changes)
+    return [moved, *_idle(event, rows, row.advisor)]
+
+
+def _seat_lent(event: Event, rows: Rows) -> list[Row]:
+    return [_moved(event, rows, lent_to=UUID(event.data["to"]))]
+
+
+def _seat_returned(event: Event, rows: Rows) -> list[Row]:
+    return [_moved(event, rows, lent_to=None)]
+
+
+def _thread_opened(event: Event, rows: Rows) -> list[Row]:
+    data = event.data
+    where = (data["account"], data["channel"], UUID(data["address"]))
+    return [ThreadRow(UUID(data["thread"]), *where, event.at)]
+
+
+def _message(event: Event, rows: Rows, **own: Any) -> tuple[list[Row], ThreadRow]:
+    """The rows that every new message makes, and its thread with it counted."""
+    assert event.interaction is not None
+    assert event.case is not None
+    assert event.contact is not None
+    data = event.data
+    id_ = UUID(data["message"])
+    sent_at = _time(data["sent_at"]) if data.get("sent_at") is not None else None
+    message = MessageRow(
+        id=id_,
+        seq=event.seq,
+        thread=UUID(data["thread"]),
+        interaction=event.interaction,
+        case_id=event.case,
+        contact=event.contact,
+        account=data["account"],
+        kind=data["kind"],
+        external_id=data["external_id"],
+        at=event.at,
+        sent_at=sent_at,
+        failure=None,
+        code="",
+        reply_to=_uuid(data["reply_to"]),
+        attached=data["attached"],
+        **own,
+    )
+    changed: list[Row] = [message]
+    for file in data["files"]:
+        row = AttachmentRow(UUID(file["id"]), id_, event.case, file["kind"], file["type"])
+        if file.get("sha256"):
+            row = replace(row, bytes=file["bytes"], sha256=file["sha256"], state="stored")
+        changed.append(row)
+    thread = rows.get(ThreadRow, message.thread)
+    return changed, replace(thread, messages=thread.messages + 1)
+
+
+def _message_received(event: Event, rows: Rows) -> list[Row]:
+    assert event.case is not None
+    data = event.data
+    changed, thread = _message(
+        event,
+        rows,
+        direction="in",
+        author="customer",
+        by="",
+        status="received",
+        automatic=data["automatic"],
+        standby=data["standby"],
+        tagged=False,
+    )
+    at = _time(data["sent_at"]) if data.get("sent_at") is not None else event.at
+    if thread.last_in_at is None or thread.last_in_at < at:
+        thread = replace(thread, last_in_at=at)
+    return [*changed, thread, _case_moved(event, rows, event.case)]
+
+
+def _message_written(event: Event, rows: Rows) -> list[Row]:
+    assert event.case is not None
+    data = event.data
+    author = data["author"]
+    changed, thread = _message(
+        event,
+        rows,
+        direction="out",
+        author=author,
+        by=data["by"],
+        status=data["status"],
+        automatic=author in ("bot", "system"),
+        standby=False,
+        tagged=data["tagged"],
+    )
+    spoke = {"advisor": data["by"]} if author == "advisor" else {}
+    thread = replace(thread, last_out=UUID(data["message"]))
+    return [*changed, thread, _case_moved(event, rows, event.case, **spoke)]
+
+
+def _message_status(event: Event, rows: Rows) -> list[Row]:
+    data = event.data
+    row = rows.get(MessageRow, UUID(data["message"]))
+    status = data["status"]
+    sent = status in ("sent", "delivered", "read") and row.sent_at is None
+    return [
+        replace(
+            row,
+            status=status,
+            failure=data["failure"],
+            code=data["code"],
+            external_id=data["external_id"] or row.external_id,
+            sent_at=event.at if sent else row.sent_at,
+        )
+    ]
+
+
+def _message_changed(event: Event, rows: Rows) -> list[Row]:
+    row = rows.get(MessageRow, UUID(event.data["message"]))
+    match event.data["what"]:
+        case "edited":
+            return [replace(row, edited=True)]
+        case "unsent":
+            return [replace(row, unsent=True)]
+        case _:
+            return []
+
+
+def _attachment_stored(event: Event, rows: Rows) -> list[Row]:
+    data = event.data
+    failed = data["failed"]
+    state = "stored" if not failed else "quarantined" if failed == "quarantined" else "failed"
+    row = rows.get(AttachmentRow, UUID(data["attachment"]))
+    what = {"kind": data["kind"], "type": data["type"], "bytes": data["bytes"], "sha256": data["sha256"]}
+    return [replace(row, state=state, failed=failed, **what)]
+
+
+def _cases_merged(event: Event, rows: Rows) -> list[Row]:
+    assert event.case is not None
+    data = event.data
+    merge, into = UUID(data["merge"]), UUID(data["into"])
+    case = replace(rows.get(CaseRow, event.case), merged_into=into, merge_id=merge)
+    return [case, CaseMergeRow(merge, event.case, into, data["by"], event.at)]
+
+
+def _case_merge_undone(event: Event, rows: Rows) -> list[Row]:
+    merge = rows.get(CaseMergeRow, UUID(event.data["merge"]))
+    case = replace(rows.get(CaseRow, merge.case_id), merged_into=None, merge_id=None)
+    return [case, replace(merge, undone_at=event.at, undone_by=event.data["by"])]
+
+
+def _help_asked(event: Event, rows: Rows) -> list[Row]:
+    assert event.interaction is not None
+    assert event.case is not None
+    data = event.data
+    return [HelpRow(UUID(data["help"]), event.interaction, event.case, data["by"], data["of"], event.at)]
+
+
+def _help_answered(event: Event, rows: Rows) -> list[Row]:
+    row = rows.get(HelpRow, UUID(event.data["help"]))
+    return [replace(row, answered_at=event.at, answered_by=event.data["by"])]
+
+
+def _account_changed(event: Event, rows: Rows) -> list[Row]:
+    data = event.data
+    return [AccountRow(data["account"], data["state"], data["reason"], event.at)]
+
+
 def _nothing(event: Event, rows: Rows) -> list[Row]:
     return []
 
@@ -661,6 +993,20 @@ PROJECTIONS: dict[T, Callable[[Event, Rows], list[Row]]] = {
     T.REACH_CHANGED: _reach_changed,
     T.SITE_APPLIED: _nothing,
     T.BREACH_FORECAST: _nothing,
+    T.THREAD_OPENED: _thread_opened,
+    T.MESSAGE_RECEIVED: _message_received,
+    T.MESSAGE_WRITTEN: _message_written,
+    T.MESSAGE_STATUS: _message_status,
+    T.MESSAGE_CHANGED: _message_changed,
+    T.ATTACHMENT_STORED: _attachment_stored,
+    T.HANDED_BACK: _handed_back,
+    T.SEAT_LENT: _seat_lent,
+    T.SEAT_RETURNED: _seat_returned,
+    T.CASES_MERGED: _cases_merged,
+    T.CASE_MERGE_UNDONE: _case_merge_undone,
+    T.HELP_ASKED: _help_asked,
+    T.HELP_ANSWERED: _help_answered,
+    T.ACCOUNT_CHANGED: _account_changed,
 }
 
 

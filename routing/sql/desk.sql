@@ -45,10 +45,10 @@ ON CONFLICT (organisation_id, id) DO UPDATE SET
     undone_by = excluded.undone_by
 
 -- name: put_case_file
-INSERT INTO case_file AS t (organisation_id, id, number, contact, state, provisional, follows, opened_at, changed_at, closed_at, interactions, notes, advisor)
-SELECT $1, u.id, u.number, u.contact, u.state, u.provisional, u.follows, u.opened_at, u.changed_at, u.closed_at, u.interactions, u.notes, u.advisor
-FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::boolean[], $7::uuid[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[], $13::text[])
-    AS u (id, number, contact, state, provisional, follows, opened_at, changed_at, closed_at, interactions, notes, advisor)
+INSERT INTO case_file AS t (organisation_id, id, number, contact, state, provisional, follows, opened_at, changed_at, closed_at, interactions, notes, advisor, merged_into, merge_id, tags)
+SELECT $1, u.id, u.number, u.contact, u.state, u.provisional, u.follows, u.opened_at, u.changed_at, u.closed_at, u.interactions, u.notes, u.advisor, u.merged_into, u.merge_id, u.tags::jsonb
+FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::boolean[], $7::uuid[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[], $13::text[], $14::uuid[], $15::uuid[], $16::text[])
+    AS u (id, number, contact, state, provisional, follows, opened_at, changed_at, closed_at, interactions, notes, advisor, merged_into, merge_id, tags)
 ON CONFLICT (organisation_id, id) DO UPDATE SET
     number = excluded.number,
     contact = excluded.contact,
@@ -60,13 +60,44 @@ ON CONFLICT (organisation_id, id) DO UPDATE SET
     closed_at = excluded.closed_at,
     interactions = excluded.interactions,
     notes = excluded.notes,
-    advisor = excluded.advisor
+    advisor = excluded.advisor,
+    merged_into = excluded.merged_into,
+    merge_id = excluded.merge_id,
+    tags = excluded.tags
+
+-- name: put_case_merge
+INSERT INTO case_merge AS t (organisation_id, id, case_id, into_case, by, at, undone_at, undone_by)
+SELECT $1, u.id, u.case_id, u.into_case, u.by, u.at, u.undone_at, u.undone_by
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::text[])
+    AS u (id, case_id, into_case, by, at, undone_at, undone_by)
+ON CONFLICT (organisation_id, id) DO UPDATE SET
+    case_id = excluded.case_id,
+    into_case = excluded.into_case,
+    by = excluded.by,
+    at = excluded.at,
+    undone_at = excluded.undone_at,
+    undone_by = excluded.undone_by
+
+-- name: put_thread
+INSERT INTO thread AS t (organisation_id, id, account, channel, address, opened_at, live, last_in_at, last_out, messages)
+SELECT $1, u.id, u.account, u.channel, u.address, u.opened_at, u.live, u.last_in_at, u.last_out, u.messages
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::uuid[], $8::timestamptz[], $9::uuid[], $10::bigint[])
+    AS u (id, account, channel, address, opened_at, live, last_in_at, last_out, messages)
+ON CONFLICT (organisation_id, id) DO UPDATE SET
+    account = excluded.account,
+    channel = excluded.channel,
+    address = excluded.address,
+    opened_at = excluded.opened_at,
+    live = excluded.live,
+    last_in_at = excluded.last_in_at,
+    last_out = excluded.last_out,
+    messages = excluded.messages
 
 -- name: put_interaction
-INSERT INTO interaction AS t (organisation_id, id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code)
-SELECT $1, u.id, u.case_id, u.contact, u.channel, u.direction, u.state, u.held, u.epoch, u.revision, u.call, u.dialled, u.trunk, u.attestation, u.address, u.matches, u.tree, u.tree_version, u.queue, u.priority, u.since, u.needs::jsonb, u.avoid::jsonb, u.language, u.advisor, u.offer, u.opened_at, u.enqueued_at, u.offered_at, u.accepted_at, u.held_at, u.held_s, u.talk_ended_at, u.wrapup_until, u.extended, u.ended_at, u.outcome, u.code
-FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::bigint[], $17::text[], $18::bigint[], $19::text[], $20::bigint[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $25::text[], $26::uuid[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[], $30::timestamptz[], $31::timestamptz[], $32::float8[], $33::timestamptz[], $34::timestamptz[], $35::boolean[], $36::timestamptz[], $37::text[], $38::text[])
-    AS u (id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code)
+INSERT INTO interaction AS t (organisation_id, id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code, seat, thread, lent_to)
+SELECT $1, u.id, u.case_id, u.contact, u.channel, u.direction, u.state, u.held, u.epoch, u.revision, u.call, u.dialled, u.trunk, u.attestation, u.address, u.matches, u.tree, u.tree_version, u.queue, u.priority, u.since, u.needs::jsonb, u.avoid::jsonb, u.language, u.advisor, u.offer, u.opened_at, u.enqueued_at, u.offered_at, u.accepted_at, u.held_at, u.held_s, u.talk_ended_at, u.wrapup_until, u.extended, u.ended_at, u.outcome, u.code, u.seat, u.thread, u.lent_to
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::bigint[], $17::text[], $18::bigint[], $19::text[], $20::bigint[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $25::text[], $26::uuid[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[], $30::timestamptz[], $31::timestamptz[], $32::float8[], $33::timestamptz[], $34::timestamptz[], $35::boolean[], $36::timestamptz[], $37::text[], $38::text[], $39::text[], $40::uuid[], $41::uuid[])
+    AS u (id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code, seat, thread, lent_to)
 
 -- Compare-and-set: a row that somebody else has moved does not come back.
 -- name: set_interaction
@@ -106,11 +137,83 @@ UPDATE interaction AS t SET
     extended = u.extended,
     ended_at = u.ended_at,
     outcome = u.outcome,
-    code = u.code
-FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::bigint[], $17::text[], $18::bigint[], $19::text[], $20::bigint[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $25::text[], $26::uuid[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[], $30::timestamptz[], $31::timestamptz[], $32::float8[], $33::timestamptz[], $34::timestamptz[], $35::boolean[], $36::timestamptz[], $37::text[], $38::text[], $39::bigint[])
-    AS u (id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code, was)
+    code = u.code,
+    seat = u.seat,
+    thread = u.thread,
+    lent_to = u.lent_to
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::bigint[], $17::text[], $18::bigint[], $19::text[], $20::bigint[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $25::text[], $26::uuid[], $27::timestamptz[], $28::timestamptz[], $29::timestamptz[], $30::timestamptz[], $31::timestamptz[], $32::float8[], $33::timestamptz[], $34::timestamptz[], $35::boolean[], $36::timestamptz[], $37::text[], $38::text[], $39::text[], $40::uuid[], $41::uuid[], $42::bigint[])
+    AS u (id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code, seat, thread, lent_to, was)
 WHERE t.organisation_id = $1 AND t.id = u.id AND t.revision = u.was AND t.epoch <= u.epoch
 RETURNING t.id
+
+-- name: put_message
+INSERT INTO message AS t (organisation_id, id, seq, thread, interaction, case_id, contact, account, direction, author, by, kind, external_id, at, sent_at, status, failure, code, reply_to, attached, automatic, standby, tagged, edited, unsent)
+SELECT $1, u.id, u.seq, u.thread, u.interaction, u.case_id, u.contact, u.account, u.direction, u.author, u.by, u.kind, u.external_id, u.at, u.sent_at, u.status, u.failure, u.code, u.reply_to, u.attached, u.automatic, u.standby, u.tagged, u.edited, u.unsent
+FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::timestamptz[], $16::text[], $17::text[], $18::text[], $19::uuid[], $20::bigint[], $21::boolean[], $22::boolean[], $23::boolean[], $24::boolean[], $25::boolean[])
+    AS u (id, seq, thread, interaction, case_id, contact, account, direction, author, by, kind, external_id, at, sent_at, status, failure, code, reply_to, attached, automatic, standby, tagged, edited, unsent)
+ON CONFLICT (organisation_id, id) DO UPDATE SET
+    seq = excluded.seq,
+    thread = excluded.thread,
+    interaction = excluded.interaction,
+    case_id = excluded.case_id,
+    contact = excluded.contact,
+    account = excluded.account,
+    direction = excluded.direction,
+    author = excluded.author,
+    by = excluded.by,
+    kind = excluded.kind,
+    external_id = excluded.external_id,
+    at = excluded.at,
+    sent_at = excluded.sent_at,
+    status = excluded.status,
+    failure = excluded.failure,
+    code = excluded.code,
+    reply_to = excluded.reply_to,
+    attached = excluded.attached,
+    automatic = excluded.automatic,
+    standby = excluded.standby,
+    tagged = excluded.tagged,
+    edited = excluded.edited,
+    unsent = excluded.unsent
+
+-- name: put_attachment
+INSERT INTO attachment AS t (organisation_id, id, message, case_id, kind, type, bytes, sha256, state, failed)
+SELECT $1, u.id, u.message, u.case_id, u.kind, u.type, u.bytes, u.sha256, u.state, u.failed
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[])
+    AS u (id, message, case_id, kind, type, bytes, sha256, state, failed)
+ON CONFLICT (organisation_id, id) DO UPDATE SET
+    message = excluded.message,
+    case_id = excluded.case_id,
+    kind = excluded.kind,
+    type = excluded.type,
+    bytes = excluded.bytes,
+    sha256 = excluded.sha256,
+    state = excluded.state,
+    failed = excluded.failed
+
+-- name: put_help
+INSERT INTO help AS t (organisation_id, id, interaction, case_id, by, of, at, answered_at, answered_by)
+SELECT $1, u.id, u.interaction, u.case_id, u.by, u.of, u.at, u.answered_at, u.answered_by
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::text[])
+    AS u (id, interaction, case_id, by, of, at, answered_at, answered_by)
+ON CONFLICT (organisation_id, id) DO UPDATE SET
+    interaction = excluded.interaction,
+    case_id = excluded.case_id,
+    by = excluded.by,
+    of = excluded.of,
+    at = excluded.at,
+    answered_at = excluded.answered_at,
+    answered_by = excluded.answered_by
+
+-- name: put_account_state
+INSERT INTO account_state AS t (organisation_id, account, state, reason, since)
+SELECT $1, u.account, u.state, u.reason, u.since
+FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[])
+    AS u (account, state, reason, since)
+ON CONFLICT (organisation_id, account) DO UPDATE SET
+    state = excluded.state,
+    reason = excluded.reason,
+    since = excluded.since
 
 -- name: put_offer
 INSERT INTO offer AS t (organisation_id, id, interaction, advisor, epoch, made_at, deadline, how, reason, ended_at, shown_ms, shown_missed)
@@ -167,6 +270,7 @@ INSERT INTO note AS t (organisation_id, id, case_id, interaction, by, at)
 SELECT $1, u.id, u.case_id, u.interaction, u.by, u.at
 FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[])
     AS u (id, case_id, interaction, by, at)
+
 -- ---- the side tables ---------------------------------------------------------------------------------------------
 
 -- name: side_contact_made
