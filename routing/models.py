@@ -325,13 +325,16 @@ class PriorityChanged(Submission):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
-    """A file of a message; its bytes are stored by AttachmentStored, or were before."""
+    """A file of a message; its bytes are stored by AttachmentStored, or were before (then `sha256` is given)."""
 
     attachment: UUID
     kind: str  # image | audio | video | file | sticker
     name: str = ""
     type: str = ""
     content_id: str = ""
+    path: str = ""  # below the data directory
+    bytes: int = 0
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,6 +166,7 @@ class Kept:
     wrapup_until: float | None = None
     wrapup_extended: bool = False
     avoid: tuple[str, ...] = ()  # those who refused or missed it
+    lent_to: str | None = None  # the interaction that has this one's seat, and is kept too (F5)
 
 
 @dataclass(frozen=True, slots=True)
