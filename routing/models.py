@@ -476,6 +476,7 @@ class WalkStepped(Submission):
     walk: Mapping[str, Any]  # the interpreter as it stands
     consumed: int  # sequence number of the last event of this interaction that the walk has heard
     left: tuple[tuple[str, str, float], ...] = ()  # (node, exit, seconds)
+    left_in: tuple[tuple[str, int], ...] = ()  # (tree, version) of each in `left`: subtrees; none: `tree`, `version`
     facts: Mapping[str, Any] = field(default_factory=dict)
     said: tuple[Said, ...] = ()
     enqueue: Enqueued | None = None
