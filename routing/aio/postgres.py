@@ -7,11 +7,12 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.resources import files
 from types import TracebackType
 from typing import Any
@@ -26,23 +27,34 @@ from routing.identity import normalise, sort_name
 from routing.models import Clock, Event, T
 from routing.site import Site
 from routing.store import (
+    AccountState,
     AddressView,
+    AttachmentView,
+    CaseMergeView,
     CaseView,
     Changed,
     ContactView,
+    HelpView,
+    InboxFilter,
+    InboxRow,
     InteractionView,
+    Known,
     MergeView,
+    MessageView,
     NodeCount,
     Person,
     PhoneBinding,
     PhoneSecret,
     PopRows,
+    Proposal,
     RecordingView,
     SiteVersion,
     Step,
     Stores,
+    ThreadView,
     TreeVersion,
     Unavailable,
+    Walk,
     WebSession,
 )
 
@@ -422,25 +434,40 @@ def _case_view(row: Any) -> CaseView:
         follows=row["follows"],
         channels=tuple(row["channels"]),
         notes=row["notes"],
+        tags=tuple(row["tags"]),
+        merged_into=row["merged_into"],
     )
 
 
 _SAME = tuple(
-    each.name for each in fields(InteractionView) if each.name not in ("case", "contact", "recordings")
+    each.name
+    for each in fields(InteractionView)
+    if each.name not in ("case", "contact", "recordings", "account")
 )
 
 
 def _interaction_view(row: Any) -> InteractionView:
     same = {name: row[name] for name in _SAME}
     return InteractionView(
-        case=row["case_id"], contact=row["person"], recordings=tuple(row["recordings"]), **same
+        case=row["case_id"],
+        contact=row["person"],
+        recordings=tuple(row["recordings"]),
+        account=row["dialled"] if row["thread"] is not None else None,
+        **same,
     )
 
 
 class CaseFiles(_Store):
     async def get(self, case: UUID) -> CaseView | None:
         row = await self._one("case", case)
-        return _case_view(row) if row else None
+        if row is None:
+            return None
+        merges = await self._all("merges_into_case", case)
+        return replace(
+            _case_view(row),
+            channels=tuple(row["all_channels"]),
+            merges=tuple(CaseMergeView(*merge) for merge in merges),
+        )
 
     async def list(
         self,
@@ -620,8 +647,199 @@ class EventLog(_Store):
         return int(row[0]) if row else 0
 
 
-def stores(pool: asyncpg.Pool, organisation: UUID, clock: Clock) -> Stores:
-    """Every store of one organisation."""
+def _message_view(row: Any, attachments: tuple[AttachmentView, ...]) -> MessageView:
+    same = {name: row[name] for name in _MESSAGE_SAME}
+    return MessageView(
+        case=row["case_id"],
+        buttons=tuple((title, payload) for title, payload in row["buttons"]),
+        attachments=attachments,
+        **same,
+    )
+
+
+_MESSAGE_SAME = tuple(
+    each.name for each in fields(MessageView) if each.name not in ("case", "buttons", "attachments")
+)
+
+
+class WrittenMessages(_Store):
+    async def _views(self, rows: Sequence[Any]) -> list[MessageView]:
+        """With their attachments, in the order of the rows."""
+        found: dict[UUID, list[AttachmentView]] = {}
+        if enclosing := [row["id"] for row in rows if row["attached"]]:
+            for each in await self._all("attachments_of", enclosing):
+                found.setdefault(each["message"], []).append(AttachmentView(*each))
+        return [_message_view(row, tuple(found.get(row["id"], ()))) for row in rows]
+
+    async def get(self, message: UUID) -> MessageView | None:
+        views = await self._views(await self._all("message", message))
+        return views[0] if views else None
+
+    async def of_case(self, case: UUID, *, last: int = 500) -> Sequence[MessageView]:
+        return await self._views(await self._all("messages_of_case", case, last))
+
+    async def of_interaction(self, interaction: UUID) -> Sequence[MessageView]:
+        return await self._views(await self._all("messages_of_interaction", interaction))
+
+    async def after(self, interaction: UUID, seq: int) -> Sequence[MessageView]:
+        return await self._views(await self._all("messages_after", interaction, seq))
+
+    async def known(self, account: str, external_ids: Sequence[str]) -> Mapping[str, Known]:
+        rows = await self._all("known_messages", account, list(external_ids)) if external_ids else []
+        return {row["external_id"]: Known(*row) for row in rows}
+
+    async def ours_until(
+        self, account: str, address_kind: str, address: str, until: datetime
+    ) -> Sequence[Known]:
+        value = normalise(address_kind, address, "FR")
+        return [Known(*row) for row in await self._all("ours_until", account, address_kind, value, until)]
+
+    async def thread(self, thread: UUID) -> ThreadView | None:
+        row = await self._one("thread", thread)
+        return ThreadView(*row) if row else None
+
+    async def threads_of_case(self, case: UUID) -> Sequence[ThreadView]:
+        return [ThreadView(*row) for row in await self._all("threads_of_case", case)]
+
+    async def case_of_number(self, number: int) -> UUID | None:
+        row = await self._one("case_of_number", number)
+        return row[0] if row else None
+
+    async def case_by_subject(self, account: str, address: str, subject: str, since: datetime) -> UUID | None:
+        bare = _ANSWER_MARKS.sub("", subject.lower()).strip()
+        if not bare:
+            return None
+        rows = await self._all("cases_by_subject", account, _spellings(address), bare, since)
+        return rows[0][0] if len(rows) == 1 else None
+
+    async def attachment(self, attachment: UUID) -> AttachmentView | None:
+        row = await self._one("attachment", attachment)
+        return AttachmentView(*row) if row else None
+
+    async def automatic_since(self, account: str, address: str, since: datetime) -> int:
+        row = await self._one("automatic_since", account, _spellings(address), since)
+        return int(row[0]) if row else 0
+
+
+def _spellings(address: str) -> list[str]:
+    """As given, and as an email address is kept."""
+    return sorted({address, normalise("email", address, "FR")})
+
+
+_ANSWER_MARKS = re.compile(r"^(\s*(re|ré|réf|tr|fw|fwd|aw|wg)\s*(\[\d+\])?\s*:)+")
+
+
+class WrittenWalks(_Store):
+    async def get(self, interaction: UUID) -> Walk | None:
+        row = await self._one("walk", interaction)
+        return Walk(*row) if row else None
+
+    async def live(self) -> Sequence[UUID]:
+        return [row["id"] for row in await self._all("live_walks")]
+
+
+SECRET_PREFIX = "MONOFIL_SECRET_"  # noqa: S105  of the environment variables, not a secret
+
+
+class SecretsOfChannels(_Store):
+    """Those of the environment hide those of the database that have the same name."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, organisation: UUID, clock: Clock, environment: Mapping[str, str]
+    ) -> None:
+        super().__init__(pool, organisation, clock)
+        self._environment = environment
+
+    def _given(self, account: str) -> dict[str, str]:
+        start = f"{SECRET_PREFIX}{re.sub('[-.]', '_', account).upper()}_"
+        return {
+            name.removeprefix(start).lower(): value
+            for name, value in self._environment.items()
+            if name.startswith(start) and name != start and value
+        }
+
+    async def of(self, account: str) -> Mapping[str, str]:
+        kept = {row["name"]: row["value"] for row in await self._all("channel_secrets", account)}
+        return {**kept, **self._given(account)}
+
+    async def set(self, account: str, name: str, value: str) -> None:
+        await self._do("set_channel_secret", account, name, value, self._clock.now())
+
+    async def names(self) -> Mapping[str, frozenset[str]]:
+        """Of the site's accounts and of all that have a secret in the database."""
+        found = {
+            row["account"]: set(self._given(row["account"])) for row in await self._all("channel_accounts")
+        }
+        for row in await self._all("channel_secret_names"):
+            found.setdefault(row["account"], set(self._given(row["account"]))).add(row["name"])
+        return {account: frozenset(names) for account, names in found.items()}
+
+
+class CaseInbox(_Store):
+    async def list(
+        self,
+        wanted: InboxFilter,
+        *,
+        limit: int = 50,
+        after: tuple[datetime, UUID] | None = None,
+        region: str = "FR",
+    ) -> Sequence[InboxRow]:
+        """`region`: whose rules a number typed without a country follows."""
+        at, last = after or (None, None)
+        typed = wanted.text.strip()
+        head, _, tail = sort_name(typed).rpartition(" ")
+        address = (
+            normalise("phone", typed, region) if re.fullmatch(r"[+\d\s().-]{5,}", typed) else typed.casefold()
+        )
+        unanswered = (
+            None
+            if wanted.older_than_s is None
+            else self._clock.now() - timedelta(seconds=wanted.older_than_s)
+        )
+        several = (list(wanted.channels), list(wanted.queues), list(wanted.states), list(wanted.tags))
+        search = (bool(typed), head, tail, typed.lstrip("#"), address)
+        view = (wanted.view, wanted.advisor)
+        rows = await self._all("inbox", *view, *several, unanswered, *search, at, last, limit)
+        return [_inbox_row(row) for row in rows]
+
+    async def counts(self, advisor: str) -> Mapping[str, int]:
+        found = {row[0]: int(row[1]) for row in await self._all("inbox_counts", advisor)}
+        return {view: found.get(view, 0) for view in INBOX_VIEWS}
+
+
+def _inbox_row(row: Any) -> InboxRow:
+    same = {name: row[name] for name in _INBOX_SAME}
+    return InboxRow(case=row["case_id"], tags=tuple(row["tags"]), channels=tuple(row["channels"]), **same)
+
+
+_INBOX_SAME = tuple(each.name for each in fields(InboxRow) if each.name not in ("case", "tags", "channels"))
+INBOX_VIEWS = ("mine", "unassigned", "all", "waiting", "help")
+
+
+class HelpRequests(_Store):
+    async def open(self) -> Sequence[HelpView]:
+        return [HelpView(*row) for row in await self._all("open_helps")]
+
+    async def of_case(self, case: UUID) -> Sequence[HelpView]:
+        return [HelpView(*row) for row in await self._all("helps_of_case", case)]
+
+
+class MergeProposals(_Store):
+    async def of(self, contact: UUID) -> Sequence[Proposal]:
+        return [Proposal(*row) for row in await self._all("proposals", contact)]
+
+
+class StatesOfAccounts(_Store):
+    async def all(self) -> Sequence[AccountState]:
+        return [AccountState(*row) for row in await self._all("account_states")]
+
+
+def stores(
+    pool: asyncpg.Pool, organisation: UUID, clock: Clock, environment: Mapping[str, str] | None = None
+) -> Stores:
+    """Every store of one organisation. `environment`: where secrets of channels may stand; None: the process's."""
+    from routing.aio.parcels import StoredOutbox, StoredRequests  # made with this file's _Store
+
     there = (pool, organisation, clock)
     return Stores(
         organisation=organisation,
@@ -635,6 +853,15 @@ def stores(pool: asyncpg.Pool, organisation: UUID, clock: Clock) -> Stores:
         timeline=CaseTimeline(*there),
         recordings=RecordingFiles(*there),
         log=EventLog(*there),
+        requests=StoredRequests(*there),
+        messages=WrittenMessages(*there),
+        outbox=StoredOutbox(*there),
+        walks=WrittenWalks(*there),
+        secrets=SecretsOfChannels(*there, os.environ if environment is None else environment),
+        inbox=CaseInbox(*there),
+        helps=HelpRequests(*there),
+        proposals=MergeProposals(*there),
+        account_states=StatesOfAccounts(*there),
     )
 
 

@@ -104,11 +104,19 @@ SELECT tree, version, node, exit, width_bucket(seconds, $4::float8[]) AS bucket,
 FROM path_step WHERE organisation_id = $1 AND at >= $2 AND at < $3 GROUP BY 1, 2, 3, 4, 5
 
 -- name: case
-SELECT * FROM case_told WHERE organisation_id = $1 AND id = $2
+SELECT t.*, ARRAY(SELECT DISTINCT i.channel FROM interaction i
+    WHERE i.organisation_id = $1 AND i.case_id = ANY (ARRAY(SELECT cases_in($1, $2))) ORDER BY 1) AS all_channels
+FROM case_told t WHERE t.organisation_id = $1 AND t.id = $2
+
+-- name: merges_into_case
+SELECT m.id, m.case_id, c.number, m.by, m.at
+FROM case_merge m JOIN case_file c ON c.organisation_id = m.organisation_id AND c.id = m.case_id
+WHERE m.organisation_id = $1 AND m.undone_at IS NULL AND m.case_id <> $2 AND m.case_id IN (SELECT cases_in($1, $2))
+ORDER BY m.at, m.id
 
 -- name: cases
 SELECT * FROM case_told
-WHERE organisation_id = $1
+WHERE organisation_id = $1 AND merged_into IS NULL
     AND ($2::text IS NULL OR state = $2)
     AND ($3::uuid IS NULL OR contact IN (SELECT family_of($1, ARRAY[$3::uuid])))
     AND ($4::text = '' OR strpos(lower(subject), lower($4)) > 0 OR strpos(sort_name, $5) > 0 OR number::text = $4
@@ -119,10 +127,12 @@ ORDER BY changed_at DESC, id DESC LIMIT $9
 -- name: open_cases_of
 SELECT * FROM case_told
 WHERE organisation_id = $1 AND contact IN (SELECT family_of($1, $2::uuid[])) AND state IN ('open', 'waiting')
+    AND merged_into IS NULL
 ORDER BY changed_at DESC, id DESC LIMIT 20
 
 -- name: interactions_of_case
-SELECT * FROM interaction_told WHERE organisation_id = $1 AND case_id = $2 ORDER BY opened_at, id
+SELECT * FROM interaction_told WHERE organisation_id = $1 AND case_id = ANY (ARRAY(SELECT cases_in($1, $2)))
+ORDER BY opened_at, id
 
 -- name: interactions_of_contacts
 SELECT * FROM interaction_told
@@ -178,12 +188,13 @@ WHERE m.organisation_id = $1 AND m.contact = ANY ($2::uuid[]) AND m.undone_at IS
 -- name: case_events
 SELECT seq, id, at, type, interaction, case_id, contact, advisor, data FROM event
 WHERE organisation_id = $1
-    AND (case_id = $2 OR interaction IN (SELECT i.id FROM interaction i WHERE i.organisation_id = $1 AND i.case_id = $2))
+    AND (case_id = ANY (ARRAY(SELECT cases_in($1, $2))) OR interaction = ANY (ARRAY(SELECT i.id FROM interaction i
+        WHERE i.organisation_id = $1 AND i.case_id = ANY (ARRAY(SELECT cases_in($1, $2))))))
 ORDER BY seq
 
 -- name: notes_of_case
 SELECT n.id, d.text FROM note n JOIN note_data d ON d.organisation_id = n.organisation_id AND d.note = n.id
-WHERE n.organisation_id = $1 AND n.case_id = $2
+WHERE n.organisation_id = $1 AND n.case_id IN (SELECT cases_in($1, $2))
 
 -- name: path
 SELECT p.interaction, p.tree, p.version, p.node, p.exit, p.seconds, coalesce(d.keys, '') AS keys, p.at
@@ -192,7 +203,7 @@ FROM path_step p LEFT JOIN path_data d
 WHERE p.organisation_id = $1 AND p.interaction = ANY ($2::uuid[]) ORDER BY p.step
 
 -- name: interaction_ids_of_case
-SELECT id FROM interaction WHERE organisation_id = $1 AND case_id = $2
+SELECT id FROM interaction WHERE organisation_id = $1 AND case_id IN (SELECT cases_in($1, $2))
 
 -- name: chosen
 SELECT EXISTS (SELECT FROM event WHERE organisation_id = $1 AND interaction = $2 AND type = 'contact.chosen')
@@ -228,3 +239,179 @@ SELECT id FROM organisation WHERE short = $1
 
 -- name: organisations
 SELECT short, id FROM organisation ORDER BY short
+
+-- name: message
+SELECT * FROM message_told WHERE organisation_id = $1 AND id = $2
+
+-- name: messages_of_case
+SELECT * FROM (
+    SELECT * FROM message_told WHERE organisation_id = $1 AND case_id = ANY (ARRAY(SELECT cases_in($1, $2)))
+    ORDER BY seq DESC LIMIT $3
+) AS last ORDER BY seq
+
+-- name: messages_of_interaction
+SELECT * FROM message_told WHERE organisation_id = $1 AND interaction = $2 ORDER BY seq
+
+-- name: messages_after
+SELECT * FROM message_told WHERE organisation_id = $1 AND interaction = $2 AND seq > $3 AND direction = 'in' ORDER BY seq
+
+-- name: attachments_of
+SELECT a.id, a.message, a.case_id, a.kind, coalesce(d.name, '') AS name, a.type, a.bytes, a.state,
+    coalesce(d.path, '') AS path, coalesce(d.content_id, '') AS content_id
+FROM attachment a LEFT JOIN attachment_data d ON d.organisation_id = a.organisation_id AND d.attachment = a.id
+WHERE a.organisation_id = $1 AND a.message = ANY ($2::uuid[]) ORDER BY a.id
+
+-- name: attachment
+SELECT a.id, a.message, a.case_id, a.kind, coalesce(d.name, '') AS name, a.type, a.bytes, a.state,
+    coalesce(d.path, '') AS path, coalesce(d.content_id, '') AS content_id
+FROM attachment a LEFT JOIN attachment_data d ON d.organisation_id = a.organisation_id AND d.attachment = a.id
+WHERE a.organisation_id = $1 AND a.id = $2
+
+-- name: known_messages
+SELECT id, external_id, thread, interaction, case_id, direction, status FROM message
+WHERE organisation_id = $1 AND account = $2 AND external_id = ANY ($3::text[])
+
+-- A provider's mark of "read until" speaks of what had left us by then.
+-- name: ours_until
+SELECT m.id, coalesce(m.external_id, ''), m.thread, m.interaction, m.case_id, m.direction, m.status
+FROM address_data a
+JOIN thread t ON t.organisation_id = a.organisation_id AND t.address = a.address AND t.account = $2
+JOIN message m ON m.organisation_id = t.organisation_id AND m.thread = t.id
+WHERE a.organisation_id = $1 AND a.kind = $3 AND a.value = $4 AND m.direction = 'out'
+    AND m.status IN ('sending', 'perhaps', 'sent', 'delivered') AND coalesce(m.sent_at, m.at) <= $5
+ORDER BY m.seq
+
+-- name: thread
+SELECT t.id, t.account, t.channel, t.address, coalesce(d.kind, a.kind) AS kind, coalesce(d.value, '') AS value, a.contact,
+    t.live, t.last_in_at, t.last_out
+FROM thread t
+JOIN address a ON a.organisation_id = t.organisation_id AND a.id = t.address
+LEFT JOIN address_data d ON d.organisation_id = t.organisation_id AND d.address = t.address
+WHERE t.organisation_id = $1 AND t.id = $2
+
+-- name: threads_of_case
+SELECT t.id, t.account, t.channel, t.address, coalesce(d.kind, a.kind) AS kind, coalesce(d.value, '') AS value, a.contact,
+    t.live, t.last_in_at, t.last_out
+FROM thread t
+JOIN address a ON a.organisation_id = t.organisation_id AND a.id = t.address
+LEFT JOIN address_data d ON d.organisation_id = t.organisation_id AND d.address = t.address
+WHERE t.organisation_id = $1 AND t.id IN (SELECT i.thread FROM interaction i
+    WHERE i.organisation_id = $1 AND i.case_id = ANY (ARRAY(SELECT cases_in($1, $2))))
+ORDER BY t.opened_at, t.id
+
+-- name: case_of_number
+SELECT surviving_case($1, id) FROM case_file WHERE organisation_id = $1 AND number = $2
+
+-- name: cases_by_subject
+SELECT DISTINCT surviving_case($1, m.case_id)
+FROM address_data a
+JOIN thread t ON t.organisation_id = a.organisation_id AND t.address = a.address AND t.account = $2
+JOIN message m ON m.organisation_id = t.organisation_id AND m.thread = t.id AND m.direction = 'in' AND m.at >= $5
+JOIN message_data d ON d.organisation_id = m.organisation_id AND d.message = m.id
+WHERE a.organisation_id = $1 AND a.value = ANY ($3::text[])
+    AND trim(regexp_replace(lower(d.subject), '^(\s*(re|ré|réf|tr|fw|fwd|aw|wg)\s*(\[\d+\])?\s*:)+', '')) = $4
+LIMIT 2
+
+-- name: automatic_since
+SELECT count(*)
+FROM address_data a
+JOIN thread t ON t.organisation_id = a.organisation_id AND t.address = a.address AND t.account = $2
+JOIN message m ON m.organisation_id = t.organisation_id AND m.thread = t.id
+WHERE a.organisation_id = $1 AND a.value = ANY ($3::text[]) AND m.direction = 'out' AND m.automatic AND m.at >= $4
+
+-- name: walk
+SELECT interaction, tree, version, state, consumed FROM walk WHERE organisation_id = $1 AND interaction = $2
+
+-- name: live_walks
+SELECT i.id FROM interaction i
+WHERE i.organisation_id = $1 AND i.ended_at IS NULL AND i.thread IS NOT NULL AND (i.state IN ('opened', 'qualifying')
+    OR i.state IN ('waiting', 'offered')
+        AND EXISTS (SELECT FROM walk w WHERE w.organisation_id = i.organisation_id AND w.interaction = i.id))
+ORDER BY i.opened_at, i.id
+
+-- name: channel_secrets
+SELECT name, value FROM channel_secret WHERE organisation_id = $1 AND account = $2
+
+-- name: set_channel_secret
+INSERT INTO channel_secret (organisation_id, account, name, value, changed_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (organisation_id, account, name) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at
+
+-- name: channel_secret_names
+SELECT account, name FROM channel_secret WHERE organisation_id = $1
+
+-- name: channel_accounts
+SELECT e ->> 'id' AS account
+FROM (SELECT document FROM site WHERE organisation_id = $1 ORDER BY version DESC LIMIT 1) AS now
+CROSS JOIN LATERAL json_array_elements(now.document -> 'accounts') AS e
+
+-- name: inbox
+SELECT i.case_id, c.number, coalesce(s.subject, '') AS subject, i.state, i.tags, person.id AS contact,
+    coalesce(d.name, '') AS contact_name, coalesce(d.vip, false) AS vip, i.channels, i.interaction,
+    shown.state AS interaction_state, shown.channel AS interaction_channel, shown.queue, shown.advisor, i.last_at,
+    coalesce(w.text, '') AS last_text, coalesce(m.author, '') AS last_author, i.unanswered_since, c.opened_at
+FROM (
+    SELECT * FROM inbox b
+    WHERE b.organisation_id = $1
+        AND ($2::text = 'all' OR b.case_id IN (SELECT cases_in_view($1, $2, $3)))
+        AND ($2::text = 'mine' OR $3::text IS NULL OR b.advisor = $3)
+        AND (cardinality($4::text[]) = 0 OR b.channels && $4)
+        AND (cardinality($5::text[]) = 0 OR b.queue = ANY ($5))
+        AND (cardinality($6::text[]) = 0 OR b.state = ANY ($6))
+        AND (cardinality($7::text[]) = 0 OR b.tags ?| $7)
+        AND ($8::timestamptz IS NULL OR b.unanswered_since <= $8)
+        AND (NOT $9::boolean OR b.case_id IN (SELECT cases_with($1, $10, $11, $12, $13)))
+        AND ($14::timestamptz IS NULL OR (b.last_at, b.case_id) < ($14, $15::uuid))
+    ORDER BY b.last_at DESC, b.case_id DESC LIMIT $16
+) i
+JOIN case_file c ON c.organisation_id = $1 AND c.id = i.case_id
+LEFT JOIN case_data s ON s.organisation_id = $1 AND s.case_id = i.case_id
+CROSS JOIN LATERAL (SELECT person_of($1, c.contact) AS id) person
+LEFT JOIN contact_data d ON d.organisation_id = $1 AND d.contact = person.id
+LEFT JOIN interaction shown ON shown.organisation_id = $1 AND shown.id = i.interaction
+LEFT JOIN message m ON m.organisation_id = $1 AND m.id = i.last_message
+LEFT JOIN message_data w ON w.organisation_id = $1 AND w.message = i.last_message
+ORDER BY i.last_at DESC, i.case_id DESC
+
+-- name: inbox_counts
+SELECT view, count(*) FROM unnest(ARRAY['mine', 'unassigned', 'waiting', 'help']) AS view
+CROSS JOIN LATERAL cases_in_view($1, view, $2) GROUP BY view
+UNION ALL SELECT 'all', count(*) FROM inbox WHERE organisation_id = $1
+
+-- name: open_helps
+SELECT h.id, h.interaction, h.case_id, c.number, h.by, h.of, h.at, coalesce(d.text, ''), h.answered_at, h.answered_by,
+    coalesce(d.answer, '')
+FROM help h
+JOIN case_file c ON c.organisation_id = h.organisation_id AND c.id = h.case_id
+LEFT JOIN help_data d ON d.organisation_id = h.organisation_id AND d.help = h.id
+WHERE h.organisation_id = $1 AND h.answered_at IS NULL ORDER BY h.at, h.id
+
+-- name: helps_of_case
+SELECT h.id, h.interaction, h.case_id, c.number, h.by, h.of, h.at, coalesce(d.text, ''), h.answered_at, h.answered_by,
+    coalesce(d.answer, '')
+FROM help h
+JOIN case_file c ON c.organisation_id = h.organisation_id AND c.id = h.case_id
+LEFT JOIN help_data d ON d.organisation_id = h.organisation_id AND d.help = h.id
+WHERE h.organisation_id = $1 AND h.case_id IN (SELECT cases_in($1, $2)) ORDER BY h.at, h.id
+
+-- name: proposals
+WITH mine AS (SELECT family_of($1, ARRAY[$2::uuid]) AS id), alike AS (
+    SELECT b.contact, CASE WHEN a.kind = 'phone' THEN 'same_phone' ELSE 'same_email' END AS why, a.value
+    FROM address_data a
+    JOIN address_data b ON b.organisation_id = a.organisation_id AND b.kind = a.kind AND b.value = a.value
+    WHERE a.organisation_id = $1 AND a.contact IN (SELECT id FROM mine) AND a.kind IN ('phone', 'email', 'mail')
+        AND a.value <> ''
+    UNION
+    SELECT b.contact, 'same_name', b.name
+    FROM contact_data a JOIN contact_data b ON b.organisation_id = a.organisation_id AND b.sort_name = a.sort_name
+    WHERE a.organisation_id = $1 AND a.contact IN (SELECT id FROM mine) AND a.sort_name <> ''
+)
+SELECT DISTINCT person.id AS contact, coalesce(d.name, '') AS name, alike.why, alike.value
+FROM alike
+JOIN contact c ON c.organisation_id = $1 AND c.id = alike.contact AND NOT c.provisional
+CROSS JOIN LATERAL (SELECT person_of($1, alike.contact) AS id) person
+LEFT JOIN contact_data d ON d.organisation_id = $1 AND d.contact = person.id
+WHERE alike.contact NOT IN (SELECT id FROM mine)
+ORDER BY alike.why = 'same_name', alike.why, name, contact LIMIT 20
+
+-- name: account_states
+SELECT account, state, reason, since FROM account_state WHERE organisation_id = $1 ORDER BY account
