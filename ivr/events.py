@@ -1,6 +1,6 @@
 """What a tree is told (inputs) and what it asks for (commands), in words that no channel owns (V16).
 
-A voice runner turns Say into sound and digits into Key; a text runner will turn Say into messages and replies into Key.
+A voice runner turns Say into sound and digits into Key; a text runner turns Say into messages, and hears Wrote.
 """
 
 from __future__ import annotations
@@ -100,6 +100,16 @@ class Say:
     parts: tuple[Spoken, ...]
     language: str
     interruptible: bool = True
+    discloses: bool = False  # these words say that a bot is writing
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What can be chosen now, where a tree is read: `key` stands in a numbered list, `payload` under a button."""
+
+    key: str
+    title: str
+    payload: str
 
 
 @dataclass(frozen=True, slots=True)

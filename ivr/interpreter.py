@@ -4,6 +4,7 @@ Rule 1: what an input does depends on the phase alone; every (phase, input) pair
 Rule 2: this file does not know what sound is, nor what time it is: `now` is seconds on any clock that does not jump.
 Rule 3: no document can make it spin: NODES_PER_STEP bounds a step, DEPTH the subtrees, and expressions are bounded.
 
+A walk that is read (`written`) hears Wrote instead of keys; `saved` and `restored` carry it over a restart unchanged.
 A TimedOut belongs to the last Wait; whoever keeps the time forgets a Wait when a later step gives any command.
 """
 
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 from collections import ChainMap, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from ivr.events import (
     AskHours,
     AskLanguage,
+    Choice,
     Command,
     Enqueue,
     Entered,
@@ -41,11 +43,15 @@ from ivr.events import (
     Transfer,
     TransferEnded,
     Wait,
+    Wrote,
 )
-from ivr.expressions import BadExpression, expression, pattern, template
+from ivr.expressions import VALUE_CHARS, BadExpression, expression, pattern, template
+from ivr.reading import LANGUAGE_WORDS, NAMES, chosen, folded, numbers, wants_person
 from ivr.tree import (
+    HUMAN_LABELS,
     KEYS,
     RETURN,
+    WRITTEN_IN,
     CollectNode,
     ConditionNode,
     Forest,
@@ -72,6 +78,11 @@ FACT_CHARS = 200  # longest looked-up text that is shown in the pop
 FACTS_SHOWN = 20  # most fields of one look-up that are
 LARGEST_SAID = 10**12
 MASK = "*"
+WRITTEN_TRIES = 2  # misunderstandings in a row before a person is brought in (B2)
+OVERHEARD_MIN = (
+    6  # digits that a number has at least to be taken from a text that did not answer its question
+)
+HUMAN = "human"  # payload of the choice that leads to a person
 
 
 class Phase(StrEnum):
@@ -112,11 +123,14 @@ class _Visit:
     outcome: str = "served"
     why: str = ""
     legal: bool = False
-    shown: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Interpreter:
-    """One walk. `leave_keys` maps a queue to its key to leave; `facts` are the built-in ones (caller, dialled …)."""
+    """One walk. `leave_keys` maps a queue to its key to leave; `facts` are the built-in ones (caller, dialled …).
+
+    `written`: the tree is read. `opening` is then what the customer wrote first: it answers the first question
+    already, if it fits.
+    """
 
     def __init__(
         self,
@@ -126,6 +140,8 @@ class Interpreter:
         *,
         language: str | None = None,
         leave_keys: Mapping[str, str | None] | None = None,
+        written: bool = False,
+        opening: str = "",
     ) -> None:
         root = forest.trees[tree]
         self._forest = forest
@@ -136,6 +152,11 @@ class Interpreter:
             facts or {}
         )
         self._base["language"] = self.language
+        if written:
+            self._base = dict.fromkeys(WRITTEN_IN, "") | self._base
+        self._written = written
+        self._heard = opening  # words that may answer a question to come
+        self._fresh = bool(opening)  # they have answered none yet
         self._ahead: deque[str] = deque()
         self._out: list[Command] = []
         self._visit = _Visit(0.0)
@@ -159,6 +180,52 @@ class Interpreter:
         node = self._frames[-1].node
         return node.queue if self.phase is Phase.WAITING and isinstance(node, QueueNode) else None
 
+    def know(self, **facts: str) -> None:
+        """Set built-in facts: what the customer wrote, when it opens next."""
+        self._base |= {name: value[:VALUE_CHARS] for name, value in facts.items()}
+
+    def choices(self) -> tuple[Choice, ...]:
+        """What can be chosen now, in the language of the walk; nothing where no choice is asked for."""
+        node = self._frames[-1].node
+        if self.phase is not Phase.LISTENING:
+            return ()
+        tree = self._frames[-1].tree
+        if isinstance(node, LanguageNode):
+            found = [Choice(k, NAMES.get(x, x), self._payload(k)) for k, x in node.keys.items()]
+        elif isinstance(node, MenuNode):
+            found = [
+                Choice(k, _in(node.labels.get(k, {}), self.language, tree, k), self._payload(k))
+                for k in node.keys
+            ]
+        else:
+            found = []
+        way = self._way_to_person()
+        if way is not None and not any(
+            way[0] is tree and node is not None and node.exits.get(c.key) == way[1] for c in found
+        ):
+            labels = way[0].human_labels or HUMAN_LABELS
+            key = next((k for k, to in way[0].anywhere.items() if to == way[1]), "0")
+            if key not in {c.key for c in found}:
+                found.append(Choice(key, _in(labels, self.language, way[0], "?"), HUMAN))
+        return tuple(found)
+
+    def asked_languages(self) -> tuple[str, ...]:
+        """The languages offered, while the customer is asked for theirs."""
+        node = self._frames[-1].node
+        if self.phase is not Phase.LISTENING or not isinstance(node, LanguageNode):
+            return ()
+        return tuple(dict.fromkeys(node.keys.values()))
+
+    def _payload(self, key: str) -> str:
+        tree, _, node = self.at
+        return f"{tree}/{node}/{key}"
+
+    def _way_to_person(self) -> tuple[Tree, str] | None:
+        for frame in reversed(self._frames):
+            if frame.tree.human is not None:
+                return frame.tree, frame.tree.human
+        return None
+
     def facts(self) -> dict[str, Any]:
         return dict(self._scope())
 
@@ -178,6 +245,86 @@ class Interpreter:
             if target is not None:
                 self._walk(target, now)
         return self._take()
+
+    def enter(self, node: str, now: float) -> list[Command]:
+        """Go on at a node of the walk's own tree, with its variables as they are (B5). KeyError: there is none."""
+        assert self._frames[0].tree.nodes[node]
+        del self._frames[1:]
+        self._ahead.clear()
+        self._heard, self._fresh = "", False
+        self._failures = 0
+        self._walk(node, now)
+        return self._take()
+
+    def saved(self) -> dict[str, Any]:
+        """Everything that makes this walk what it is, as JSON; the trees are named with their versions."""
+        visit = self._visit
+        return {
+            "frames": [
+                {
+                    "tree": f.tree.id,
+                    "version": f.tree.version,
+                    "facts": dict(f.facts),
+                    "since": f.since,
+                    "node": f.node.id if f.node is not None else None,
+                }
+                for f in self._frames
+            ],
+            "phase": self.phase.value,
+            "language": self.language,
+            "base": dict(self._base),
+            "written": self._written,
+            "heard": self._heard,
+            "fresh": self._fresh,
+            "ahead": "".join(self._ahead),
+            "failures": self._failures,
+            "prompts_told": sorted(self.prompts_told),
+            "visit": {
+                "since": visit.since,
+                "no_input": visit.no_input,
+                "no_match": visit.no_match,
+                "typed": visit.typed,
+                "pressed": visit.pressed,
+                "saying": visit.saying,
+                "answer": [visit.answer.outcome, visit.answer.data] if visit.answer is not None else None,
+                "outcome": visit.outcome,
+                "why": visit.why,
+                "legal": visit.legal,
+            },
+        }
+
+    @classmethod
+    def restored(
+        cls,
+        forest: Forest,
+        saved: Mapping[str, Any],
+        *,
+        leave_keys: Mapping[str, str | None] | None = None,
+    ) -> Interpreter:
+        """The walk that was saved. KeyError when `forest` lacks a tree or a node of it."""
+        walk = cls(
+            forest,
+            saved["frames"][0]["tree"],
+            language=saved["language"],
+            leave_keys=leave_keys,
+            written=saved["written"],
+        )
+        walk._frames = []
+        for it in saved["frames"]:
+            tree = forest.trees[it["tree"]]
+            node = tree.nodes[it["node"]] if it["node"] is not None else None
+            walk._frames.append(_Frame(tree, dict(it["facts"]), it["since"], node))
+        walk.phase = Phase(saved["phase"])
+        walk.language = saved["language"]
+        walk._base = dict(saved["base"])
+        walk._heard, walk._fresh = saved["heard"], saved["fresh"]
+        walk._ahead = deque(saved["ahead"])
+        walk._failures = saved["failures"]
+        walk.prompts_told = set(saved["prompts_told"])
+        visit = dict(saved["visit"])
+        answer = visit.pop("answer")
+        walk._visit = _Visit(**visit, answer=LookedUp(*answer) if answer is not None else None)
+        return walk
 
     def resume(self, now: float) -> list[Command]:
         """Wait again in the queue that was left by acceptance: the advisor was lost, the place was kept."""
@@ -223,11 +370,25 @@ class Interpreter:
         assert node is not None
         self._left(exit_, now, failed=failed)
         target = node.exits.get(exit_)
+        if target is None and self._written and exit_ in ("no_match", "no_input"):
+            target = self._to_person(now, left=True)
         if target is None and exit_ != "error" and "error" in node.exits:
             target = node.exits["error"]
         if target is None:
             self._give_up(f"the exit {exit_!r} of {node.id!r} leads nowhere", now, told=True)
         return target
+
+    def _to_person(self, now: float, *, left: bool = False) -> str | None:
+        """Where a person is: the `human` of this tree, or of one that called it. None when none has any."""
+        way = self._way_to_person()
+        if way is None:
+            return None
+        if not left:
+            self._left("human", now)
+        while self._frames[-1].tree is not way[0]:
+            self._frames.pop()
+        self._heard, self._fresh = "", False
+        return way[1]
 
     def _left(self, exit_: str, now: float, *, failed: bool = False) -> None:
         node = self._frames[-1].node
@@ -280,33 +441,40 @@ class Interpreter:
         return ChainMap(self._frames[-1].facts, self._base)
 
     def _set(self, name: str, value: Any) -> None:
-        self._frames[-1].facts[name] = value
+        self._frames[-1].facts[name] = storable(value)
 
-    def _say(self, words: Words, *, interruptible: bool = True) -> None:
-        self._out.append(Say(self._spoken(words), self.language, interruptible))
+    def _say(self, words: Words, *, interruptible: bool = True, discloses: bool = False) -> None:
+        self._out.append(Say(self._spoken(words), self.language, interruptible, discloses))
 
     def _spoken(self, words: Words) -> tuple[Spoken, ...]:
         scope = self._scope()
         made = []
         for part in words:
+            if self._written and part.written is not None:
+                if part.written:
+                    made.append(Spoken("text", text=self._text(part.written)))
+                continue
+            if part.kind == "written":
+                continue
             if part.value:
                 value = expression(part.value).value(scope)
                 made.append(Spoken(part.kind, value=_shown(part.kind, value)))
                 continue
-            fallback = self._frames[-1].tree.languages[0]
-            source = part.texts.get(self.language, part.texts.get(fallback, ""))
-            text = template(source).render(scope) if source else ""
-            made.append(Spoken(part.kind, name=part.name, text=text))
+            made.append(Spoken(part.kind, name=part.name, text=self._text(part.texts)))
             if part.name:
                 self.prompts_told.add(part.name)
         return tuple(made)
+
+    def _text(self, texts: Mapping[str, str]) -> str:
+        source = texts.get(self.language, texts.get(self._frames[-1].tree.languages[0], ""))
+        return template(source).render(self._scope()) if source else ""
 
     def _enter_say(self, node: SayNode, now: float) -> str | None:
         if not node.say or (self._ahead and not node.legal):
             return self._exit("done", now)
         self.phase = Phase.SAYING
         self._visit.legal = node.legal
-        self._say(node.say, interruptible=not node.legal)
+        self._say(node.say, interruptible=not node.legal, discloses=node.discloses)
         return None
 
     def _enter_ask(self, node: MenuNode | CollectNode | LanguageNode, now: float) -> str | None:
@@ -321,6 +489,10 @@ class Interpreter:
     def _prompt(self, node: MenuNode | CollectNode | LanguageNode, before: Words, now: float) -> str | None:
         self._visit.typed = ""
         self._visit.legal = not isinstance(node, LanguageNode) and node.legal
+        if self._heard and not before:
+            answered, target = self._overheard(node, now)
+            if answered:
+                return target
         words = before + node.say
         if not words or (self._ahead and not self._visit.legal):
             return self._listen(None, now)
@@ -347,7 +519,7 @@ class Interpreter:
         body = {k: expression(v).value(scope) for k, v in node.body.items()} if node.body else None
         self.phase = Phase.ASKING
         self._out.append(LookUp(node.id, url, node.method, query, body, node.timeout_s))
-        if node.say:
+        if node.say and not self._written:  # in writing it would arrive together with the answer
             self._visit.saying = True
             self._say(node.say)
         return None
@@ -448,6 +620,113 @@ class Interpreter:
                 return anywhere
         return self._no_match(now)
 
+    def _wrote(self, told: Input, now: float) -> str | None:
+        """An answer in words: the button pressed, else a number, else a choice by name; or the wish for a person."""
+        assert isinstance(told, Wrote)
+        node = self._frames[-1].node
+        assert isinstance(node, MenuNode | CollectNode | LanguageNode)
+        if not isinstance(node, LanguageNode):  # what was written before may still answer the next question
+            self._heard, self._fresh = "", False
+        self._base["text"] = told.text[:VALUE_CHARS]
+        if told.payload == HUMAN:
+            target = self._to_person(now)
+            if target is not None:
+                return target
+        if isinstance(node, CollectNode):
+            typed = _found(told.text, node)
+            if typed is not None:
+                return self._read(node, typed, now)
+        else:
+            tree, _, at = self.at
+            key = told.payload.removeprefix(f"{tree}/{at}/")
+            if key not in node.keys:
+                key = told.text.strip().strip(".)")
+            if key in node.keys:
+                return self._pick(node, key, now)
+        if told.text.strip() in KEYS:
+            self._base["keys"] = self._visit.pressed = told.text.strip()
+            for depth in range(len(self._frames) - 1, -1, -1):
+                anywhere = self._frames[depth].tree.anywhere.get(told.text.strip())
+                if anywhere is not None:
+                    self._left("anywhere", now)
+                    del self._frames[depth + 1 :]
+                    return anywhere
+            if told.text.strip() == "0" and (target := self._to_person(now)) is not None:
+                return target
+        return self._by_words(node, told.text, now) or self._misread(now)
+
+    def _misread(self, now: float) -> str | None:
+        return None if self.phase is Phase.DONE or self.phase is Phase.PARTING else self._no_match(now)
+
+    def _by_words(self, node: Node, text: str, now: float) -> str | None:
+        """The node that the words lead to, or None: a whole answer first, then the wish for a person, then a choice."""
+        phrases = self._phrases(node)
+        exact = chosen(text, phrases) if any(_same(text, p) for ps in phrases.values() for p in ps) else None
+        if exact is None and self._wants_person(text):
+            target = self._to_person(now)
+            if target is not None:
+                return target
+        key = exact or chosen(text, phrases)
+        if key is None:
+            return None
+        assert isinstance(node, MenuNode | LanguageNode)
+        if isinstance(node, MenuNode):
+            self._heard = text
+        return self._pick(node, key, now)
+
+    def _overheard(self, node: Node, now: float) -> tuple[bool, str | None]:
+        """Whether what was written before answers this node's question, and where that leads."""
+        text = self._heard
+        if isinstance(node, CollectNode):
+            self._heard, self._fresh = "", False
+            sure = node.checksum is not None or node.pattern is not None or node.min >= OVERHEARD_MIN
+            typed = _found(text, node) if sure else None
+            return (True, self._read(node, typed, now)) if typed is not None else (False, None)
+        if not self._fresh:
+            self._heard = ""
+            return False, None
+        self._fresh = isinstance(node, LanguageNode)
+        target = self._by_words(node, text, now)
+        if target is None and not isinstance(node, LanguageNode):
+            self._heard = ""
+        return target is not None, target
+
+    def _phrases(self, node: Node) -> dict[str, list[str]]:
+        """Key -> the phrases by which it is chosen, in every language: nobody is misread for changing theirs."""
+        if isinstance(node, LanguageNode):
+            return {k: [NAMES.get(x, x), *LANGUAGE_WORDS.get(x, ())] for k, x in node.keys.items()}
+        if not isinstance(node, MenuNode):
+            return {}
+        return {
+            k: [
+                *node.labels.get(k, {}).values(),
+                *(w for words in node.words.get(k, {}).values() for w in words),
+            ]
+            for k in node.keys
+        }
+
+    def _wants_person(self, text: str) -> bool:
+        way = self._way_to_person()
+        if way is None:
+            return False
+        more = [*way[0].human_labels.values(), *(w for ws in way[0].human_words.values() for w in ws)]
+        return wants_person(text, ("fr", "en", *way[0].languages), more)
+
+    def _pick(self, node: MenuNode | LanguageNode, key: str, now: float) -> str | None:
+        self._base["keys"] = self._visit.pressed = key
+        return (
+            self._choose(node.keys[key], now)
+            if isinstance(node, LanguageNode)
+            else self._exit(node.keys[key], now)
+        )
+
+    def _read(self, node: CollectNode, typed: str, now: float) -> str | None:
+        """A number was written: it is not read back, for it stands there."""
+        self._visit.typed = self._visit.pressed = typed
+        self._base["keys"] = typed
+        self._set(node.into, typed)
+        return self._collected(node, now)
+
     def _collect(self, node: CollectNode, now: float) -> str | None:
         visit = self._visit
         while self._ahead:
@@ -537,7 +816,7 @@ class Interpreter:
         node = self._frames[-1].node
         assert isinstance(node, MenuNode | CollectNode | LanguageNode)
         self._ahead.clear()
-        if count >= node.tries:
+        if count >= (min(node.tries, WRITTEN_TRIES) if self._written else node.tries):
             if isinstance(node, LanguageNode):
                 return self._choose(self.language, now)
             return self._exit(which, now)
@@ -557,7 +836,7 @@ class Interpreter:
 
     def _looked_up(self, told: Input, now: float) -> str | None:
         assert isinstance(told, LookedUp)
-        self._visit.answer = told
+        self._visit.answer = LookedUp(told.outcome, storable(told.data))
         return None if self._visit.saying else self._answered(now)
 
     def _said_while_asking(self, told: Input, now: float) -> str | None:
@@ -639,7 +918,7 @@ class Interpreter:
 
     def _learn(self, facts: Mapping[str, Any]) -> None:
         self._out.append(
-            Learn({k: v if not isinstance(v, str) else v[:FACT_CHARS] for k, v in facts.items()})
+            Learn({k: v if not isinstance(v, str) else v[:FACT_CHARS] for k, v in storable(facts).items()})
         )
 
 
@@ -652,8 +931,40 @@ def acceptable(typed: str, node: CollectNode) -> bool:
     return node.checksum is None or CHECKS[node.checksum](typed)
 
 
+def storable(value: Any) -> Any:
+    """`value` as JSON can hold it and PostgreSQL store it. Raises BadExpression for a number that is none."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if value - value != 0.0:
+            raise BadExpression("the result is no number")
+        return value
+    if isinstance(value, str):
+        return value.replace("\0", "").encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {str(storable(str(k))): storable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(v) for v in value]
+    return str(value)
+
+
+def _found(text: str, node: CollectNode) -> str | None:
+    """The first number in the text that the node accepts."""
+    return next((n for n in numbers(text, node) if acceptable(n, node)), None)
+
+
+def _same(text: str, phrase: str) -> bool:
+    return folded(text) == folded(phrase)
+
+
+def _in(texts: Mapping[str, str], language: str, tree: Tree, otherwise: str) -> str:
+    return texts.get(language) or texts.get(tree.languages[0]) or otherwise
+
+
 def luhn(digits: str) -> bool:
     """ISO/IEC 7812-1 annex B."""
+    if not digits.isdigit():
+        return False
     total = 0
     for i, c in enumerate(reversed(digits)):
         n = int(c) * (2 if i % 2 else 1)
@@ -663,12 +974,12 @@ def luhn(digits: str) -> bool:
 
 def mod97(digits: str) -> bool:
     """ISO/IEC 7064 MOD 97-10: the number with its two check digits leaves 1."""
-    return len(digits) > 2 and int(digits) % 97 == 1
+    return len(digits) > 2 and digits.isdigit() and int(digits) % 97 == 1
 
 
 def s10(digits: str) -> bool:
     """The nine digits of a postal item's identifier (UPU S10): eight, then their check digit."""
-    if len(digits) != 9:
+    if len(digits) != 9 or not digits.isdigit():
         return False
     rest = 11 - sum(int(d) * w for d, w in zip(digits, (8, 6, 4, 2, 3, 5, 9, 7), strict=False)) % 11
     return int(digits[8]) == {10: 0, 11: 5}.get(rest, rest)
@@ -745,6 +1056,8 @@ TABLE: Mapping[tuple[Phase, type], Callable[[Interpreter, Input, float], str | N
     (P.PROMPTING, SayEnded): I._listen,
     (P.LISTENING, Key): I._key,
     (P.LISTENING, TimedOut): I._time_out,
+    (P.LISTENING, Wrote): I._wrote,
+    (P.PROMPTING, Wrote): I._wrote,
     (P.READING, Key): I._key_while_reading,
     (P.READING, SayEnded): I._confirm,
     (P.CONFIRMING, Key): I._key_while_confirming,
@@ -774,5 +1087,11 @@ IGNORED: Mapping[tuple[Phase, type], str] = {
     **{(p, QueueTold): LATE for p in Phase if p is not P.WAITING},
     **{(p, TransferEnded): LATE for p in Phase if p is not P.TRANSFERRING},
     **{(p, Key): "nothing more can be chosen" for p in (P.ANNOUNCING, P.TRANSFERRING, P.PARTING)},
-    **{(P.DONE, i): "the walk is over" for i in (Key, SayEnded, HungUp)},
+    **{(P.DONE, i): "the walk is over" for i in (Key, SayEnded, HungUp, Wrote)},
+    (P.WAITING, Wrote): "it is for the advisor, who finds it in the transcript",
+    **{
+        (p, Wrote): "whoever runs the walk keeps it until the walk listens"
+        for p in Phase
+        if p not in (P.PROMPTING, P.LISTENING, P.WAITING, P.DONE)
+    },
 }

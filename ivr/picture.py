@@ -34,6 +34,8 @@ def picture(
         "languages": list(tree.languages),
         "start": tree.start,
         "anywhere": dict(tree.anywhere),
+        "channels": list(tree.channels),
+        "human": tree.human,
         "nodes": [
             {
                 "id": node.id,
@@ -53,7 +55,11 @@ def picture(
 
 def _exits(node: Node) -> list[dict[str, Any]]:
     keys = {exit_: key for key, exit_ in node.keys.items()} if isinstance(node, MenuNode) else {}
-    labels = node.labels if isinstance(node, MenuNode) else {}
+    labels = (
+        {k: next(iter(texts.values()), "") for k, texts in node.labels.items()}
+        if isinstance(node, MenuNode)
+        else {}
+    )
     whens = {exit_: source for source, exit_ in node.cases} if isinstance(node, ConditionNode) else {}
     return [
         {
@@ -71,6 +77,8 @@ def _marks(node: Node) -> list[str]:
     marks = []
     if getattr(node, "legal", False):
         marks.append("legal")
+    if getattr(node, "discloses", False):
+        marks.append("discloses")
     if getattr(node, "sensitive", False):
         marks.append("sensitive")
     if isinstance(node, QueueNode):
@@ -88,7 +96,8 @@ def _words(words: Words, language: str) -> str:
         if part.value:
             pieces.append(f"[{part.value}]")
         else:
-            pieces.append(part.texts.get(language) or f"({part.name})")
+            written = (part.written or {}).get(language, "")
+            pieces.append(part.texts.get(language) or (f"({part.name})" if part.name else written))
     return " ".join(pieces)
 
 

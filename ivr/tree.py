@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import re2
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -28,15 +28,19 @@ KINDS = (
 LATER_KINDS = ("callback", "voicemail")
 KEYS = tuple("0123456789*#")
 BUILT_IN = ("caller", "dialled", "channel", "language", "keys")
+WRITTEN_IN = ("account", "sender", "subject", "text", "box", "bot", "opens_at")  # empty in a call
+WRITTEN = frozenset({"chat", "mail"})
 RETURN = "return"
 EMPTY: Mapping[str, Any] = {"string": "", "number": 0, "boolean": False, "object": None}
-# What each channel cannot do; a menu's keys become quick replies, a collect becomes a question.
+# What each channel cannot do; a menu's keys become quick replies, a collect becomes a question. A mail asks nothing.
 UNABLE: Mapping[str, frozenset[str]] = {
     "voice": frozenset(),
     "chat": frozenset({"transfer"}),
     "mail": frozenset({"transfer", "menu", "collect"}),
 }
+HUMAN_LABELS: Mapping[str, str] = {"fr": "Un conseiller", "en": "An advisor"}
 
+V = TypeVar("V")
 Spot = tuple[str | int, ...]
 Where = Callable[[Spot], int]
 
@@ -73,18 +77,23 @@ class Context:
     phones: frozenset[str] | None = None
     trunks: frozenset[str] | None = None
     prompts: Mapping[str, frozenset[str]] | None = None  # recording -> languages it exists in
+    texts: Mapping[str, frozenset[str]] | None = None  # recording -> languages in which it can be written
     trees: Mapping[str, Any] = field(default_factory=dict)  # documents by id, for subtrees
     leave_keys: Mapping[str, str | None] = field(default_factory=dict)  # queue -> its key to leave
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One piece of an announcement: a recording and/or texts by language (Liquid), or a value (CEL) by `kind`."""
+    """One piece of an announcement: a recording and/or texts by language (Liquid), or a value (CEL) by `kind`.
 
-    kind: str  # prompt | text | digits | number | duration
+    `written` stands in its place where a tree is read: other texts, or none at all; None means the same everywhere.
+    """
+
+    kind: str  # prompt | text | digits | number | duration | written (only where a tree is read)
     name: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
     value: str = ""
+    written: Mapping[str, str] | None = None
 
 
 Words = tuple[Part, ...]
@@ -102,6 +111,7 @@ class Node:
 class SayNode(Node):
     say: Words
     legal: bool  # played to its end, keys wait
+    discloses: bool  # its words say that a bot is writing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +119,10 @@ class MenuNode(Node):
     say: Words
     legal: bool
     keys: Mapping[str, str]  # key -> exit
-    labels: Mapping[str, str]  # key -> what it means, for the picture and for quick replies
+    labels: Mapping[str, Mapping[str, str]]  # key -> language -> what it means: the title of a quick reply
+    words: Mapping[
+        str, Mapping[str, tuple[str, ...]]
+    ]  # key -> language -> words by which it is chosen in writing
     no_input: Words
     no_match: Words
     tries: int
@@ -218,6 +231,9 @@ class Tree:
     inputs: Mapping[str, str]
     results: Mapping[str, str]
     anywhere: Mapping[str, str]  # key -> node, wherever a key is expected one by one
+    human: str | None  # where whoever asks for a person is led, from any node
+    human_labels: Mapping[str, str]
+    human_words: Mapping[str, tuple[str, ...]]
     apology: Words
 
 
@@ -253,12 +269,30 @@ NodeId = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,39}$")]
 Source = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int | float) else v)]
 
 
+def _as_labels(value: Any) -> Any:
+    """One text holds for every language, named ""."""
+    return {"": value} if isinstance(value, str) and value else value or {}
+
+
+def _as_synonyms(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _as_list(v) for k, v in value.items()}
+    return {"": _as_list(value)} if value else {}
+
+
+Labels = Annotated[dict[str, str], BeforeValidator(_as_labels)]
+Synonyms = Annotated[
+    dict[str, list[Annotated[str, Field(min_length=2, max_length=60)]]], BeforeValidator(_as_synonyms)
+]
+
+
 class _PartIn(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     prompt: str | None = None
     digits: Source | None = None
     number: Source | None = None
     duration: Source | None = None
+    written: dict[str, str] | Literal[False] | None = None
 
 
 SayIn = Annotated[list[str | _PartIn], BeforeValidator(_as_list)]
@@ -267,7 +301,8 @@ SayIn = Annotated[list[str | _PartIn], BeforeValidator(_as_list)]
 class _KeyIn(_Strict):
     key: Key
     to: str
-    label: str = ""
+    label: Labels = {}
+    words: Synonyms = {}
 
 
 def _as_keys(value: Any) -> Any:
@@ -293,6 +328,7 @@ class _SayIn(_NodeIn):
     kind: Literal["say"]
     say: SayIn
     legal: bool = False
+    discloses: bool = False
 
 
 class _AskIn(_NodeIn):
@@ -403,7 +439,17 @@ _MODELS: Mapping[str, type[_NodeIn]] = {
     "transfer": _TransferIn, "hangup": _HangupIn,
 }  # fmt: skip
 
-Value = str | int | float | bool
+Value = str | int | Annotated[float, Field(allow_inf_nan=False)] | bool
+
+
+class _HumanIn(_Strict):
+    to: str
+    label: Labels = {}
+    words: Synonyms = {}
+
+
+def _as_human(value: Any) -> Any:
+    return {"to": value} if isinstance(value, str) else value
 
 
 class _TreeIn(_Strict):
@@ -414,6 +460,7 @@ class _TreeIn(_Strict):
     start: NodeId
     error: str | None = None  # where error exits lead that a node does not wire itself
     anywhere: dict[Key, str] = {}
+    human: Annotated[_HumanIn | None, BeforeValidator(_as_human)] = None
     variables: dict[Name, Value | None] = {}
     inputs: dict[Name, Literal["string", "number", "boolean", "object"]] = {}
     results: dict[Name, Literal["string", "number", "boolean", "object"]] = {}
@@ -496,6 +543,7 @@ class _Checker:
             self.wrong(("start",), f"there is no node {head.start!r}", _close(head.start, known))
         for where_, target in [
             ("error", head.error),
+            ("human", head.human.to if head.human is not None else None),
             *((f"anywhere.{k}", t) for k, t in head.anywhere.items()),
         ]:
             if target is not None:
@@ -504,6 +552,9 @@ class _Checker:
         names = self._names(head)
         for name, node in self.nodes.items():
             self._node(name, node, head, known, names)
+        if head.human is not None:
+            self._by_language(("human",), (head.human.label, head.human.words), head)
+        self._way_to_a_person(head)
         self._reach(head)
         self._cycle(head)
         self.mistakes.sort(key=lambda m: (m.line, m.path))
@@ -559,7 +610,7 @@ class _Checker:
         self.broken = True
 
     def _names(self, head: _TreeIn) -> set[str]:
-        names = {*BUILT_IN, *head.variables, *head.inputs, *head.results}
+        names = {*BUILT_IN, *WRITTEN_IN, *head.variables, *head.inputs, *head.results}
         for node in self.nodes.values():
             if isinstance(node, _CollectIn | _LookupIn):
                 names.add(node.into)
@@ -597,14 +648,17 @@ class _Checker:
                 )
                 continue
             if part.value:
-                self._reads(path, part.value, names or set(BUILT_IN))
+                self._reads(path, part.value, names or {*BUILT_IN, *WRITTEN_IN})
                 continue
-            for language, text in part.texts.items():
+            for language, text in (*part.texts.items(), *(part.written or {}).items()):
                 if language not in head.languages:
                     self.wrong(
                         path, f"the tree has no language {language!r}", _close(language, head.languages)
                     )
-                self._reads(path, text, names or set(BUILT_IN), liquid=True)
+                self._reads(path, text, names or {*BUILT_IN, *WRITTEN_IN}, liquid=True)
+            self._can_be_written(path, part, head)
+            if part.kind == "written":
+                continue
             recorded: frozenset[str] | set[str] = set()
             if part.kind == "prompt":
                 if self.context.prompts is None:
@@ -620,6 +674,40 @@ class _Checker:
                 what = f"prompt {part.name!r}" if part.name else "the text"
                 self.wrong(path, f"{what} is missing in {', '.join(missing)}", "record it or write its text")
 
+    def _can_be_written(self, path: Spot, part: Part, head: _TreeIn) -> None:
+        if WRITTEN.isdisjoint(head.channels):
+            return
+        if part.written:
+            missing = [x for x in head.languages if x not in part.written]
+            if missing:
+                self.wrong(path, f"what is written is missing in {', '.join(missing)}", "write its text")
+        elif part.kind == "prompt" and part.written is None and self.context.texts is not None:
+            known = self.context.texts.get(part.name, frozenset())
+            missing = [x for x in head.languages if x not in known and x not in part.texts]
+            if missing:
+                self.wrong(
+                    path,
+                    f"prompt {part.name!r} cannot be written in {', '.join(missing)}",
+                    "write `written: {LANGUAGE: TEXT}`, or `written: false` to leave it out",
+                )
+
+    def _by_language(self, path: Spot, found: Iterable[Mapping[str, Any]], head: _TreeIn) -> None:
+        """Labels and words stand under languages of the tree."""
+        for texts in found:
+            for language in texts:
+                if language and language not in head.languages:
+                    self.wrong(
+                        path, f"the tree has no language {language!r}", _close(language, head.languages)
+                    )
+
+    def _way_to_a_person(self, head: _TreeIn) -> None:
+        """Who writes can ask for a person at any node; a tree that returns leaves that to the one that calls it."""
+        if "chat" not in head.channels or head.human is not None or "0" in head.anywhere:
+            return
+        if not head.inputs and not _outcomes(self.document):
+            cure = "write `human: NODE`, where somebody who asks for a person is led"
+            self.wrong(("channels",), "a chat without a way to a person", cure)
+
     def _one_of(self, path: Spot, word: str, known: frozenset[str] | None, noun: str) -> None:
         if known is not None and word not in known:
             self.wrong(path, f"there is no {noun} {word!r}", _close(word, known))
@@ -633,6 +721,12 @@ class _Checker:
                     f"the channel {channel} cannot express a {node.kind} node",
                     f"take {channel} out of channels, or use another node",
                 )
+        if isinstance(node, _LanguageIn) and node.keys and "mail" in head.channels:
+            self.wrong(
+                path,
+                "the channel mail cannot ask for a language",
+                "take mail out of channels, or set `language`",
+            )
         for field_name in ("say", "no_input", "no_match", "read_back"):
             if hasattr(node, field_name):
                 default = field_name not in node.model_fields_set
@@ -716,6 +810,15 @@ class _Checker:
             self.wrong((*path, "keys"), "the menu has no key", "give it at least one")
         if not node.say:
             self.wrong(path, "the menu says nothing", "write what the caller hears under `say`")
+        for choice in node.keys:
+            self._by_language((*path, "keys"), (choice.label, choice.words), head)
+            lacking = [] if "" in choice.label else [x for x in head.languages if x not in choice.label]
+            if lacking and "chat" in head.channels:
+                self.wrong(
+                    (*path, "keys"),
+                    f"the choice {choice.key!r} has no label in {', '.join(lacking)}, and a chat shows labels",
+                    "write `label: {LANGUAGE: TEXT}`",
+                )
 
     def _twice(self, path: Spot, keys: Sequence[str]) -> None:
         for key in sorted({k for k in keys if keys.count(k) > 1}):
@@ -729,7 +832,13 @@ class _Checker:
                 pattern(node.pattern)
             except BadExpression as e:
                 self.wrong((*path, "pattern"), f"the pattern cannot be used: {e}", "write an RE2 pattern")
-        if node.into in BUILT_IN:
+        if node.sensitive and not WRITTEN.isdisjoint(head.channels):
+            self.wrong(
+                (*path, "sensitive"),
+                "what is sensitive must not be asked for in writing: it would stay in the customer's chat",
+                "take chat out of channels, or ask by phone",
+            )
+        if node.into in self._taken(head):
             self.wrong((*path, "into"), f"{node.into!r} is set by the house", "take another name")
         if node.confirm == node.again:
             self.wrong((*path, "again"), f"the key {node.again!r} is used twice", "take two different keys")
@@ -758,8 +867,12 @@ class _Checker:
     def _set(self, path: Spot, node: _SetIn, head: _TreeIn, names: set[str]) -> None:
         for name, source in node.set.items():
             self._reads((*path, "set", name), source, names)
-            if name in BUILT_IN:
+            if name in self._taken(head):
                 self.wrong((*path, "set", name), f"{name!r} is set by the house", "take another name")
+
+    def _taken(self, head: _TreeIn) -> set[str]:
+        """Names that the house sets: those of written walks only where there are any."""
+        return {*BUILT_IN, *(() if WRITTEN.isdisjoint(head.channels) else WRITTEN_IN)}
 
     def _queue(self, path: Spot, node: _QueueIn, head: _TreeIn, names: set[str]) -> None:
         self._one_of((*path, "queue"), node.queue, self.context.queues, "queue")
@@ -800,6 +913,14 @@ class _Checker:
             self.wrong(
                 (*path, "tree"), f"the tree {node.tree} does not speak {', '.join(lacking)}", "add it there"
             )
+        channels = _texts_in(document.get("channels")) or {"voice"}
+        unfit = [x for x in head.channels if x not in channels]
+        if unfit:
+            self.wrong(
+                (*path, "tree"),
+                f"the tree {node.tree} is not made for {', '.join(unfit)}",
+                "add it to its `channels`",
+            )
 
     def _transfer(self, path: Spot, node: _TransferIn, head: _TreeIn, names: set[str]) -> None:
         if (node.phone is None) == (node.number is None):
@@ -818,7 +939,7 @@ class _Checker:
             return
         seen = {head.start}
         todo = deque(seen)
-        for target in head.anywhere.values():
+        for target in (*head.anywhere.values(), *([head.human.to] if head.human is not None else [])):
             if target in self.nodes and target not in seen:
                 seen.add(target)
                 todo.append(target)
@@ -885,6 +1006,10 @@ def _listed(document: Mapping[str, Any], key: str) -> set[str]:
     return {str(name) for name in found} if isinstance(found, Mapping | list | tuple) else set()
 
 
+def _texts_in(value: Any) -> set[str]:
+    return {v for v in value if isinstance(v, str)} if isinstance(value, list | tuple) else set()
+
+
 def _callees(document: Any) -> list[str]:
     return [str(n.get("tree")) for n in _raw_nodes(document) if n.get("kind") == "subtree"]
 
@@ -931,13 +1056,14 @@ def _words(parts: Sequence[str | _PartIn]) -> Words:
             made.append(Part("prompt", name=part))
             continue
         texts = dict(part.model_extra or {})
+        written = {} if part.written is False else part.written
         values = [k for k in ("digits", "number", "duration") if getattr(part, k) is not None]
         bad = [k for k, v in texts.items() if len(str(k)) != 2 or not isinstance(v, str)]
         if (
             bad
             or len(values) > 1
             or (values and (texts or part.prompt))
-            or not (values or texts or part.prompt)
+            or not (values or texts or part.prompt or written)
         ):
             made.append(
                 Part(
@@ -946,11 +1072,13 @@ def _words(parts: Sequence[str | _PartIn]) -> Words:
                 )
             )
         elif values:
-            made.append(Part(values[0], value=getattr(part, values[0])))
+            made.append(Part(values[0], value=getattr(part, values[0]), written=written))
         elif part.prompt:
-            made.append(Part("prompt", name=part.prompt, texts=texts))
+            made.append(Part("prompt", name=part.prompt, texts=texts, written=written))
+        elif texts:
+            made.append(Part("text", texts=texts, written=written))
         else:
-            made.append(Part("text", texts=texts))
+            made.append(Part("written", written=written))
     return tuple(made)
 
 
@@ -987,8 +1115,9 @@ def load(document: Any, version: int = 1) -> Tree:
     nodes = {name: _node(name, node, head) for name, node in checker.nodes.items()}
     variables: dict[str, Any] = dict.fromkeys(checker._names(head))
     variables |= {k: EMPTY[t] for k, t in {**head.inputs, **head.results}.items()} | dict(head.variables)
-    for name in BUILT_IN:
+    for name in checker._taken(head):
         variables.pop(name, None)
+    human = head.human or _HumanIn(to=head.anywhere.get("0", ""))
     return Tree(
         id=head.tree,
         version=version,
@@ -1001,6 +1130,9 @@ def load(document: Any, version: int = 1) -> Tree:
         inputs=dict(head.inputs),
         results=dict(head.results),
         anywhere=dict(head.anywhere),
+        human=human.to or None,
+        human_labels=_each(human.label, head.languages) or HUMAN_LABELS,
+        human_words={x: tuple(w) for x, w in _each(human.words, head.languages).items()},
         apology=_words(head.apology),
     )
 
@@ -1008,6 +1140,12 @@ def load(document: Any, version: int = 1) -> Tree:
 def plant(documents: Mapping[str, Any], versions: Mapping[str, int] | None = None) -> Forest:
     """A Forest of checked documents, by tree id."""
     return Forest({name: load(d, (versions or {}).get(name, 1)) for name, d in documents.items()})
+
+
+def _each(found: Mapping[str, V], languages: Sequence[str]) -> dict[str, V]:
+    """What stands under "" holds for every language that has nothing of its own."""
+    every = dict.fromkeys(languages, found[""]) if "" in found else {}
+    return every | {x: v for x, v in found.items() if x}
 
 
 def _node(name: str, node: Any, head: _TreeIn) -> Node:
@@ -1020,14 +1158,17 @@ def _node(name: str, node: Any, head: _TreeIn) -> Node:
     base: dict[str, Any] = {"id": name, "kind": node.kind, "title": node.title or name, "exits": exits}
     match node:
         case _SayIn():
-            return SayNode(**base, say=_words(node.say), legal=node.legal)
+            return SayNode(**base, say=_words(node.say), legal=node.legal, discloses=node.discloses)
         case _MenuIn():
             return MenuNode(
                 **base,
                 say=_words(node.say),
                 legal=node.legal,
                 keys={k.key: k.key for k in node.keys},
-                labels={k.key: k.label for k in node.keys},
+                labels={k.key: _each(k.label, head.languages) for k in node.keys},
+                words={
+                    k.key: {x: tuple(w) for x, w in _each(k.words, head.languages).items()} for k in node.keys
+                },
                 no_input=_words(node.no_input),
                 no_match=_words(node.no_match),
                 tries=node.tries,

@@ -60,6 +60,8 @@ def build(folder: Path) -> int:
     texts = YAML(typ="safe").load((folder / "prompts.yaml").read_text("utf-8"))
     engine = Engine()
     total = 0
+    for words in texts.values():
+        words.pop("written", None)  # what a chat says in its place
     for name, words in texts.items():
         for language, text in words.items():
             data = wav(engine.speak(text, language))

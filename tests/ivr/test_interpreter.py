@@ -31,6 +31,7 @@ from ivr.events import (
     TimedOut,
     TransferEnded,
     Wait,
+    Wrote,
 )
 from ivr.interpreter import IGNORED, TABLE, Interpreter, Phase, luhn, mod97, s10
 from ivr.tree import Forest
@@ -46,6 +47,7 @@ INPUTS: tuple[type, ...] = (
     QueueTold,
     TransferEnded,
     HungUp,
+    Wrote,
 )
 PARCEL = "123456789015"  # twelve digits, Luhn
 
