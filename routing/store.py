@@ -438,12 +438,20 @@ class Requests(Protocol):
         """One transaction for all of them."""
 
     async def unhandled(
-        self, before: datetime, *, limit: int = 500, but: Collection[str] = ()
+        self,
+        before: datetime,
+        *,
+        limit: int = 500,
+        but: Collection[str] = (),
+        without: Collection[UUID] = (),
     ) -> Sequence[RawRequest]:
-        """Oldest first; `before` is when they were to be tried (again); `but`: accounts left out."""
+        """Oldest first; `before` is when they were to be tried (again); `but` and `without`: accounts and requests.
+
+        Fewer when their bodies are large.
+        """
         ...
 
-    async def next_due(self, but: Collection[str] = ()) -> datetime | None:
+    async def next_due(self, but: Collection[str] = (), without: Collection[UUID] = ()) -> datetime | None:
         """When the next one is to be tried; past for those that never were."""
         ...
 

@@ -15,6 +15,8 @@ from routing.aio.postgres import _Store, load_sql
 from routing.models import Clock
 from routing.store import AttachmentView, Due, RawRequest, RequestView
 
+AT_ONCE_BYTES = 32 << 20  # bodies that are read together
+
 
 @functools.cache
 def _sql() -> dict[str, str]:
@@ -51,12 +53,18 @@ class StoredRequests(_Parcels):
         )
 
     async def unhandled(
-        self, before: datetime, *, limit: int = 500, but: Collection[str] = ()
+        self,
+        before: datetime,
+        *,
+        limit: int = 500,
+        but: Collection[str] = (),
+        without: Collection[UUID] = (),
     ) -> Sequence[RawRequest]:
-        return [_request(row) for row in await self._all("unhandled_requests", before, limit, list(but))]
+        rows = await self._all("unhandled_requests", before, limit, list(but), list(without), AT_ONCE_BYTES)
+        return [_request(row) for row in rows]
 
-    async def next_due(self, but: Collection[str] = ()) -> datetime | None:
-        row = await self._one("next_request", list(but))
+    async def next_due(self, but: Collection[str] = (), without: Collection[UUID] = ()) -> datetime | None:
+        row = await self._one("next_request", list(but), list(without))
         return row[0] if row else None
 
     async def handled(self, id: UUID, at: datetime, result: Mapping[str, Any]) -> None:

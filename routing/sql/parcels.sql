@@ -7,13 +7,17 @@ FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::bytea[]) 
 ON CONFLICT (organisation_id, id) DO NOTHING
 
 -- name: unhandled_requests
-SELECT id, account, at, headers, body FROM request
-WHERE organisation_id = $1 AND handled_at IS NULL AND again_at <= $2 AND NOT account = ANY ($4::text[])
-ORDER BY id LIMIT $3
+SELECT id, account, at, headers, body FROM (
+    SELECT id, account, at, headers, body, sum(octet_length(body)) OVER (ORDER BY id) - octet_length(body) AS before_it
+    FROM request
+    WHERE organisation_id = $1 AND handled_at IS NULL AND again_at <= $2 AND NOT account = ANY ($4::text[])
+        AND NOT id = ANY ($5::uuid[])
+    ORDER BY id LIMIT $3
+) r WHERE before_it < $6::bigint ORDER BY id
 
 -- name: next_request
 SELECT min(again_at) FROM request
-WHERE organisation_id = $1 AND handled_at IS NULL AND NOT account = ANY ($2::text[])
+WHERE organisation_id = $1 AND handled_at IS NULL AND NOT account = ANY ($2::text[]) AND NOT id = ANY ($3::uuid[])
 
 -- name: handled_requests
 UPDATE request r SET handled_at = $2, tries = r.tries + 1, result = t.result::jsonb
