@@ -6,7 +6,7 @@ on it now (0: he can), `keys` is his rank among those who can, smaller first: wo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ _WORK_SHIFT, _WORK_MOST = 52, 15  # idle since, in µs, stays below 2**52 until 
 _SKILL_SHIFT, _SKILL_MOST = 56, 62
 
 PHONE_CHANNELS = frozenset({"voice"})  # reachable only while a phone is registered
+INTERRUPTS: Mapping[str, frozenset[str]] = {
+    "voice": frozenset({"mail"})
+}  # a call: a mail, never a chat (Q15)
+WHOLE = 100.0 + 1e-9  # what all that an advisor does may weigh together (Q14)
 
 
 def meets(skills: dict[str, int], needs: Iterable[Need]) -> bool:
@@ -54,6 +58,7 @@ class Serving:
         "id",
         "idle_us",
         "items",
+        "lent",
         "lines",
         "misses",
         "offers",
@@ -79,7 +84,8 @@ class Serving:
         self.pause_until: float | None = None
         self.reach: dict[str, bool] = {}
         self.used: dict[str, int] = {}  # seats taken: offered and active
-        self.work = 0  # their sum
+        self.lent: dict[str, int] = {}  # of these, so many stand aside for a call of his (F5)
+        self.work = 0  # the sum of `used`
         self.wrapups: set[str] = set()
         self.offers: dict[str, Item] = {}
         self.items: dict[str, Item] = {}  # active
@@ -119,6 +125,7 @@ class Roster:
         self.by_id: dict[str, Serving] = {}
         self.by_row: list[Serving] = []
         self.version = 0  # grows whenever somebody's rules change
+        self.weights: Mapping[str, float] = {}  # of one seat a channel; empty: only the seats count
         self._room = 64
         self._codes: dict[str, npt.NDArray[np.int8]] = {}
         self._keys: dict[str, npt.NDArray[np.int64]] = {}
@@ -240,7 +247,9 @@ class Roster:
                 code = UNREACHABLE
             elif wrapping:
                 code = WRAPUP
-            elif used.get(channel, 0) >= column.seats:
+            elif used.get(channel, 0) >= column.seats or (
+                self.weights and not self.has_room(advisor, channel)
+            ):
                 code = NO_SEAT
             else:
                 self._keys[channel][row] = rank
@@ -250,6 +259,15 @@ class Roster:
             if code != column.code:
                 self._codes[channel][row] = column.code = code
                 self._keys[channel][row] = NEVER
+
+    def has_room(self, advisor: Serving, channel: str) -> bool:
+        """Whether one more on the channel fits beside what he does and it may not interrupt (Q14, Q15)."""
+        weights, may = self.weights, INTERRUPTS.get(channel, frozenset())
+        load = weights.get(channel, 0.0)
+        for other, n in advisor.used.items():
+            if other not in may:
+                load += weights.get(other, 0.0) * (n - advisor.lent.get(other, 0))
+        return load <= WHOLE
 
     def survey(self, line: Line) -> None:
         """Tell a line who can serve it by rule, and count the others by the first rule that leaves them out."""

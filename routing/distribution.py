@@ -52,6 +52,8 @@ from routing.steps import (
     Requeue,
     Restore,
     RulesSet,
+    SeatLent,
+    SeatReturned,
     Tick,
     Withdraw,
     WrapupDone,
@@ -123,6 +125,7 @@ class Distribution:
         self._roster = Roster()
         self._queues: dict[str, Queue] = {}
         self._calendars: dict[str, Calendar] = {}
+        self._shut: set[str] = set()  # queues that are closed now
         self._zone = Calendar.zone("UTC")
         self._rules = 0  # counts the RulesSet
         self._lines: dict[tuple[str, str, tuple[Need, ...]], Line] = {}
@@ -271,13 +274,18 @@ class Distribution:
                 found.sort(key=_whole_key)
         return found
 
-    @staticmethod
-    def _available(advisor: Serving, channel: str) -> bool:
+    def _available(self, advisor: Serving, channel: str) -> bool:
         return (
             advisor.presence == "ready"
             and not advisor.wrapups
-            and advisor.used.get(channel, 0) < advisor.site.seats.get(channel, 0)
+            and self._seated(advisor, channel)
             and advisor.reachable(channel)
+        )
+
+    def _seated(self, advisor: Serving, channel: str) -> bool:
+        """Whether he has a seat for one more on the channel."""
+        return advisor.used.get(channel, 0) < advisor.site.seats.get(channel, 0) and (
+            not self._roster.weights or self._roster.has_room(advisor, channel)
         )
 
     def _best_for(self, item: Item) -> Serving | None:
@@ -425,7 +433,16 @@ class Distribution:
         item.priority = rules.priority if item.stated_priority is None else item.stated_priority
         item.inverse = item.line.weight * item.since_us - item.priority * UNIT
 
+    def _closed_for(self, item: Item) -> bool:
+        """What is written waits for the morning, unless it came in time and the queue still serves those inside."""
+        rules = item.rules
+        if rules is None or rules.id not in self._shut or item.channel in ENDS_AT_CLOSING:
+            return False
+        return rules.at_closing != "serve" or not self._calendars[rules.hours or ""].is_open(item.entered)
+
     def _blocked(self, item: Item) -> bool:
+        if self._shut and self._closed_for(item):
+            return True
         if item.contact is None:
             return False
         contact = self._contacts[item.contact]
@@ -436,12 +453,7 @@ class Distribution:
     def _block(self, contact: _Contact) -> None:
         """Set aside those of a contact who must not be offered now, and bring back those who may again."""
         for item in list(contact.waiting.values()):
-            blocked = self._blocked(item)
-            if blocked and item.place != PARKED:
-                self._leave(item)
-                item.place = PARKED
-            elif not blocked and item.place == PARKED:
-                self._stand(item)
+            self._sort_out(item)
 
     def _holder(self, item: Item) -> Serving | None:
         """The advisor it is held for now (Q5)."""
@@ -629,9 +641,24 @@ class Distribution:
             self._out.append(Paused(advisor.id, "missed"))
             self._present(advisor, "pause", "missed", None)
 
+    def _lend(self, item: Item, to: Item, advisor: Serving) -> None:
+        """The seat of `item` stands aside for `to`; one step, so nothing slips in between (F5)."""
+        item.lent_to, to.exchange = to, item
+        advisor.lent[item.channel] = advisor.lent.get(item.channel, 0) + 1
+
+    def _give_back(self, item: Item, to: Item, advisor: Serving) -> None:
+        item.lent_to = to.exchange = None
+        advisor.lent[item.channel] -= 1
+
     def _stop_active(self, item: Item) -> Serving:
         advisor = self._roster.by_id[item.advisor or ""]
         del advisor.items[item.id]
+        if item.lent_to is not None:
+            self._give_back(item, item.lent_to, advisor)
+        if item.exchange is not None:
+            whose = item.exchange
+            self._give_back(whose, item, advisor)
+            self._out.append(SeatReturned(whose.id, advisor.id, item.id))
         advisor.idle_us = self._now_us
         self._seat(advisor, item.channel, -1)
         self._free[advisor.id] = advisor
@@ -736,7 +763,9 @@ class Distribution:
             why = "offline"
         elif not advisor.reachable(event.channel):
             why = "phone not registered"
-        elif advisor.used.get(event.channel, 0) >= advisor.site.seats.get(event.channel, 0):
+        elif event.exchange is not None:
+            why = self._make_way(advisor, event)
+        elif not self._seated(advisor, event.channel):
             why = "no free seat"
         if why or advisor is None:
             self._out.append(Denied("assign", event.interaction, event.advisor, why, holder))
@@ -752,11 +781,26 @@ class Distribution:
         else:
             self._stop_waiting(item)
         item.epoch += 1
+        if event.exchange is not None:
+            self._lend(self._items[event.exchange], item, advisor)
         self._seat(advisor, item.channel, 1)
         self._begin(item, advisor)
         if item.contact is not None:
             self._block(self._contacts[item.contact])
         self._out.append(Assigned(item.id, advisor.id, item.channel, item.epoch))
+        if event.exchange is not None:
+            self._out.append(SeatLent(event.exchange, advisor.id, item.id))
+
+    def _make_way(self, advisor: Serving, event: Assign) -> str:
+        """Why he cannot exchange a seat for this one; "" when he can: what is being offered to him there goes back."""
+        whose = self._items.get(event.exchange or "")
+        if whose is None or whose.state is not State.ACTIVE or whose.advisor != advisor.id:
+            return "unknown interaction"
+        if whose.lent_to is not None or any(it.channel == event.channel for it in advisor.items.values()):
+            return "no free seat"
+        self._cancel_offers(advisor, "exchange", event.channel)
+        self._free.pop(advisor.id, None)
+        return ""
 
     def _priority_set(self, event: PrioritySet) -> None:
         item = self._items.get(event.interaction)
@@ -871,6 +915,11 @@ class Distribution:
         self._queues = {queue.id: queue for queue in event.queues}
         self._calendars = {hours.id: Calendar(hours, event.time_zone) for hours in event.hours}
         self._zone = Calendar.zone(event.time_zone)
+        if event.weights != self._roster.weights:
+            self._roster.weights = dict(event.weights)
+            for advisor in self._roster.by_id.values():
+                self._roster.refresh(advisor)
+        self._shut = {queue.id for queue in event.queues if not self._open(queue)}
         for queue in event.queues:
             self._closing(queue)
         self._lines.clear()
@@ -895,7 +944,7 @@ class Distribution:
 
     def _closing(self, queue: Queue) -> None:
         calendar = self._calendars.get(queue.hours or "")
-        if calendar is not None and queue.at_closing != "serve":
+        if calendar is not None:
             change = calendar.next_change(self._now)
             if change is not None:
                 self._at(change, "closing", queue, self._rules)
@@ -1022,6 +1071,10 @@ class Distribution:
                 assert advisor is not None
                 self._seat(advisor, item.channel, 1)
                 self._begin(item, advisor)
+                lender = self._items.get(kept.exchange or "")
+                if lender is not None and lender.state is State.ACTIVE and lender.advisor == advisor.id:
+                    self._lend(lender, item, advisor)
+                    self._roster.refresh(advisor)
             else:
                 assert advisor is not None
                 item.state, item.advisor = State.WRAPUP, advisor.id
@@ -1109,20 +1162,39 @@ class Distribution:
         self._wait(item)
 
     def _close(self, queue: Queue) -> None:
-        if not self._open(queue):
-            for channel in ENDS_AT_CLOSING:
-                for item in list(self._group(queue.id, channel).waiting.values()):
+        """The queue has opened or closed."""
+        shut = not self._open(queue)
+        (self._shut.add if shut else self._shut.discard)(queue.id)
+        for (id, channel), group in list(self._groups.items()):
+            if id != queue.id:
+                continue
+            for item in list(group.waiting.values()):
+                if channel not in ENDS_AT_CLOSING:
+                    self._sort_out(item)
+                elif shut and queue.at_closing != "serve":
                     self._stop_waiting(item)
                     item.state = State.ENDED
                     del self._items[item.id]
                     self._out.append(ClosingReached(item.id, queue.id, queue.at_closing))
         self._closing(queue)
 
+    def _sort_out(self, item: Item) -> None:
+        """Set aside one that must not be offered now, or bring it back."""
+        blocked = self._blocked(item)
+        if blocked and item.place != PARKED:
+            self._leave(item)
+            item.place = PARKED
+        elif not blocked and item.place == PARKED:
+            self._stand(item)
+
     def _forecast(self) -> None:
         again = False
         for (queue, channel), group in self._groups.items():
             rules = self._queues.get(queue)
             if rules is None or channel not in rules.targets:
+                continue
+            if queue in self._shut and channel not in ENDS_AT_CLOSING:
+                again = again or bool(group.waiting)
                 continue
             outcomes = group.outcomes
             while outcomes and outcomes[0][0] < self._now - FORECAST_WINDOW_S:
@@ -1215,7 +1287,7 @@ class Distribution:
             if item.place == HELD:
                 reasons[f"held for {item.related}"] = counts[0]
             elif item.place == PARKED:
-                reasons["contact busy"] = counts[0]
+                reasons["closed" if self._closed_for(item) else "contact busy"] = counts[0]
             else:
                 reasons["refused"] = counts[0]
         return reasons

@@ -42,11 +42,13 @@ class Item:
         "deadline",
         "entered",
         "epoch",
+        "exchange",
         "extended",
         "held_until",
         "id",
         "inverse",
         "language",
+        "lent_to",
         "line",
         "needs",
         "offer",
@@ -87,6 +89,8 @@ class Item:
         self.deadline = 0.0
         self.wrapup_until = 0.0
         self.extended = False
+        self.exchange: Item | None = None  # whose seat this one has
+        self.lent_to: Item | None = None  # who has this one's seat
 
     def score(self, weight: int, now_us: int) -> float:
         return (weight * now_us - self.inverse) / UNIT

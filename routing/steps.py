@@ -21,6 +21,7 @@ class RulesSet:
     queues: tuple[Queue, ...]
     hours: tuple[Hours, ...] = ()
     time_zone: str = "Europe/Paris"
+    weights: Mapping[str, float] = field(default_factory=dict)  # channel -> share of 100 an advisor has (Q14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ class Kept:
     wrapup_until: float | None = None
     wrapup_extended: bool = False
     avoid: tuple[str, ...] = ()  # those who refused or missed it
+    exchange: str | None = None  # an active interaction whose seat it has
     lent_to: str | None = None  # the interaction that has this one's seat, and is kept too (F5)
 
 

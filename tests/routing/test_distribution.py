@@ -578,3 +578,149 @@ def test_ageing_bounds_the_wait_and_nobody_starves() -> None:  # I8
         current, offer = offers[-1].interaction, offers[-1].offer
         assert now <= (bound + 2) * 60
     assert now >= bound * 60
+
+
+WEIGHTS = {"voice": 100.0, "chat": 33.0, "mail": 20.0}
+
+
+def weighed(**seats: int) -> Distribution:
+    model = Distribution()
+    model.step(s.RulesSet((Queue("help", "help", wrapup_max_s=0),), weights=WEIGHTS), 0)
+    model.step(s.AdvisorSet(person("ana", **seats)), 0)
+    model.step(s.ReachSet("ana", "voice", True), 0)
+    model.step(s.PresenceSet("ana", "ready"), 0)
+    return model
+
+
+def gone(model: Distribution, id: str, now: float) -> list[s.Decision]:
+    """Over, without wrap-up."""
+    return model.step(s.Withdraw(id), now) + model.step(s.WrapupDone(id), now)
+
+
+def arrives(model: Distribution, id: str, now: float) -> list[tuple[str, str]]:
+    """One whose name begins with its channel; accepted at once when offered."""
+    decisions = model.step(s.Enqueue(id, "help", id.split("-")[0], now), now)
+    for one in decisions:
+        if isinstance(one, s.Offered):
+            model.step(s.Accept(one.offer), now)
+    return offered(decisions)
+
+
+@pytest.mark.parametrize(
+    ("inside", "comes", "gets"),
+    [
+        ("", "voice", True),
+        ("chat", "voice", False),  # a call interrupts no chat
+        ("mail mail mail", "voice", True),  # but mails
+        ("voice", "chat", False),
+        ("voice", "mail", False),
+        ("chat chat", "chat", True),
+        ("chat chat chat", "chat", False),
+        ("mail mail mail mail", "chat", False),
+        ("mail mail mail", "chat", True),
+        ("chat mail", "mail", True),
+    ],
+)
+def test_what_an_advisor_has_in_hand_weighs_at_most_a_hundred(inside: str, comes: str, gets: bool) -> None:
+    model = weighed(voice=1, chat=5, mail=9)
+    now = 0.0
+    for n, channel in enumerate(inside.split()):
+        now += 1
+        assert arrives(model, f"{channel}-{n}", now), (channel, n)
+    assert bool(arrives(model, f"{comes}-last", now + 1)) is gets
+
+
+def test_a_call_takes_the_seat_of_the_chat_and_nothing_slips_in_between() -> None:  # F5
+    model = weighed(voice=1, chat=3)
+    for n in (1, 2):
+        arrives(model, f"chat-{n}", n)
+    assert not arrives(model, "voice-waiting", 3)
+    (denied,) = model.step(s.Assign("out", "ana", "voice"), 4)
+    assert isinstance(denied, s.Denied), "one chat more than the call may interrupt"
+    assert denied.why == "no free seat"
+    assert model.step(s.Assign("out", "ana", "voice", exchange="chat-1"), 5) == [
+        s.Assigned("out", "ana", "voice", 1),
+        s.SeatLent("chat-1", "ana", "out"),
+    ]
+    assert not arrives(model, "chat-3", 6), "the chat keeps its seat, and the call outweighs the rest"
+    back = gone(model, "out", 7)  # nobody answered
+    assert s.SeatReturned("chat-1", "ana", "out") in back
+    assert model.state("chat-1") == (State.ACTIVE, "ana", 1)
+    assert offered(back) == [("chat-3", "ana")], (
+        "the third chat seat is free again, and a call may not interrupt"
+    )
+
+
+def test_an_exchange_sends_back_the_call_that_was_just_ringing() -> None:
+    model = weighed(voice=1, chat=1)
+    model.step(s.RulesSet((Queue("help", "help", wrapup_max_s=0),)), 0)  # without weights: both at once
+    arrives(model, "chat-1", 1)
+    (ring,) = model.step(s.Enqueue("voice-1", "help", "voice", 2), 2)
+    assert isinstance(ring, s.Offered)
+    decisions = model.step(s.Assign("out", "ana", "voice", exchange="chat-1"), 3)
+    assert [(type(d).__name__, d.interaction) for d in decisions] == [  # type: ignore[union-attr]
+        ("OfferEnded", "voice-1"),
+        ("Assigned", "out"),
+        ("SeatLent", "chat-1"),
+    ]
+    assert model.state("voice-1") == (State.WAITING, None, 1)
+    assert offered(gone(model, "out", 4)) == [("voice-1", "ana")]
+
+
+def test_a_seat_that_was_lent_is_gone_with_its_chat() -> None:
+    model = weighed(voice=1, chat=1)
+    arrives(model, "chat-1", 1)
+    model.step(s.Assign("out", "ana", "voice", exchange="chat-1"), 2)
+    model.step(s.Withdraw("chat-1"), 3)
+    assert not any(isinstance(d, s.SeatReturned) for d in gone(model, "out", 4))
+    assert arrives(model, "voice-1", 5)
+
+
+def test_what_is_written_at_night_waits_for_the_morning_in_its_order() -> None:
+    hours = Hours("day", dict.fromkeys(range(7), ("08:00-18:00",)))
+    queue = Queue("help", "help", hours="day", at_closing="announce", offer_s={"chat": 1e6}, wrapup_max_s=0)
+    model = Distribution()
+    model.step(s.RulesSet((queue,), (hours,), "UTC"), at("02:00"))
+    model.step(s.AdvisorSet(person("ana", chat=2)), at("02:00"))
+    model.step(s.PresenceSet("ana", "ready"), at("02:00"))
+    for n, id in enumerate("BA"):
+        assert not offered(model.step(s.Enqueue(id, "help", "chat", at("02:10") + n), at("02:10") + n))
+    assert model.why_not("A") == {"closed": 1}
+    assert model.deadline() == at("08:00")
+    assert offered(model.step(s.Tick(), at("08:00"))) == [("B", "ana"), ("A", "ana")]
+
+
+@pytest.mark.parametrize(("rule", "served"), [("serve", True), ("announce", False)])
+def test_who_wrote_in_time_is_still_served_where_the_queue_says_so(rule: str, served: bool) -> None:
+    hours = Hours("day", dict.fromkeys(range(7), ("08:00-18:00",)))
+    queue = Queue("help", "help", hours="day", at_closing=rule)
+    model = Distribution()
+    model.step(s.RulesSet((queue,), (hours,), "UTC"), at("17:00"))
+    model.step(s.AdvisorSet(person("ana", chat=3)), at("17:00"))
+    model.step(s.Enqueue("early", "help", "chat", at("17:59")), at("17:59"))
+    model.step(s.Tick(), at("18:00"))
+    model.step(s.Enqueue("late", "help", "chat", at("18:01")), at("18:01"))
+    given = offered(model.step(s.PresenceSet("ana", "ready"), at("18:05")))
+    assert given == ([("early", "ana")] if served else [])
+    morning = offered(model.step(s.Tick(), at("08:00") + 86_400))
+    assert [id for id, _ in morning if id == "late"] == ["late"]
+
+
+def test_the_fourth_chat_is_given_in_the_step_that_frees_a_seat_and_before_a_fifth() -> None:  # acceptance 3
+    model = weighed(chat=3)
+    for n in (1, 2, 3):
+        assert arrives(model, f"chat-{n}", n)
+    assert not arrives(model, "chat-4", 4)
+    assert not arrives(model, "chat-5", 5)
+    assert offered(model.step(s.Withdraw("chat-2"), 6)) == [("chat-4", "ana")]
+
+
+def test_an_advisor_pulls_one_who_waits_and_who_comes_second_is_told_who_has_it() -> None:  # acceptance 7
+    model = hotline(person("ana", chat=1), person("bob", chat=1))
+    for advisor in ("ana", "bob"):
+        model.step(s.PresenceSet(advisor, "pause"), 0)
+    model.step(s.Enqueue("A", "help", "chat", 1), 1)
+    assert model.step(s.Assign("A", "ana", "chat"), 2) == [s.Assigned("A", "ana", "chat", 1)]
+    (denied,) = model.step(s.Assign("A", "bob", "chat"), 2.005)
+    assert isinstance(denied, s.Denied)
+    assert (denied.why, denied.holder) == ("taken", "ana")
