@@ -535,6 +535,7 @@ class MessageView:
     automatic: bool
     standby: bool
     attachments: tuple[AttachmentView, ...] = ()
+    payload: str = ""  # of the button that was pressed
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ $$;
 
 -- The cases that words typed into a search may mean: by what was written, number, name of the contact or address.
 -- `head` and `tail` are folded; of `tail`, the last word, a beginning is enough.
-CREATE FUNCTION cases_with(organisation uuid, head text, tail text, number text, address text) RETURNS SETOF uuid
+CREATE FUNCTION cases_with(organisation uuid, head text, tail text, typed_number text, typed_address text) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     wanted tsquery := plainto_tsquery('simple', head)
@@ -229,8 +229,8 @@ BEGIN
             WHERE d.organisation_id = organisation AND to_tsvector('simple', d.sort_name) @@ wanted LIMIT 1000);
     END IF;
     who := coalesce(who, '{}') || ARRAY(SELECT a.contact FROM address_data a
-        WHERE a.organisation_id = organisation AND length(address) >= 3
-            AND a.value LIKE replace(replace(replace(address, '\', '\\'), '%', '\%'), '_', '\_') || '%' LIMIT 1000);
+        WHERE a.organisation_id = organisation AND length(typed_address) >= 3
+            AND a.value LIKE replace(replace(replace(typed_address, '\', '\\'), '%', '\%'), '_', '\_') || '%' LIMIT 1000);
     IF who <> '{}' THEN
         RETURN QUERY
             WITH RECURSIVE up AS (
@@ -246,16 +246,16 @@ BEGIN
             SELECT CASE WHEN f.merged_into IS NULL THEN f.id ELSE surviving_case(organisation, f.id) END
             FROM family JOIN case_file f ON f.organisation_id = organisation AND f.contact = family.id;
     END IF;
-    IF number ~ '^[0-9]{1,15}$' THEN
+    IF typed_number ~ '^[0-9]{1,15}$' THEN
         RETURN QUERY SELECT surviving_case(organisation, f.id) FROM case_file f
-            WHERE f.organisation_id = organisation AND f.number = cases_with.number::bigint;
+            WHERE f.organisation_id = organisation AND f.number = typed_number::bigint;
     END IF;
 END $$;
 
 CREATE VIEW message_told AS
 SELECT m.*, t.channel, coalesce(d.text, '') AS text, coalesce(d.html, '') AS html, coalesce(d.subject, '') AS subject,
     coalesce(d.buttons, '[]'::jsonb) AS buttons, coalesce(d.extra, '{}'::jsonb) AS extra, coalesce(d.detail, '') AS detail,
-    coalesce(d.reaction, '') AS reaction
+    coalesce(d.reaction, '') AS reaction, coalesce(d.payload, '') AS payload
 FROM message m
 JOIN thread t ON t.organisation_id = m.organisation_id AND t.id = m.thread
 LEFT JOIN message_data d ON d.organisation_id = m.organisation_id AND d.message = m.id;
