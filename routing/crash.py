@@ -72,10 +72,13 @@ HOOKS = (
 OUTBOX = ("outbox.taken", "outbox.called", "outbox.answered", "outbox.stored", "outbox.told")
 """In the order of one message that we send."""
 
+WALKS = ("walk.heard", "walk.stepped", "walk.told")
+"""In the order of one step of a tree in writing: the message is read, its step is about to be told, it is stored."""
+
 SPOKEN = NAMES + CALLS + CLICKS + TREES + SERVER
 """Those that a server passes whose customers only call."""
 
-ALL = SPOKEN + HOOKS + OUTBOX
+ALL = SPOKEN + HOOKS + OUTBOX + WALKS
 
 
 def planned(text: str) -> tuple[str, int]:
