@@ -114,6 +114,10 @@ class Tally:
         self._waits: dict[UUID, _Wait] = {}
         self._channels: dict[UUID, str] = {}
 
+    def know(self, interaction: UUID, channel: str) -> None:
+        """An interaction from before the events that are coming; `channel` is the seat that it takes."""
+        self._channels[interaction] = channel
+
     def set_queues(self, queues: Iterable[Queue]) -> None:
         self.queues = {q.id: q for q in queues}
 
@@ -164,7 +168,7 @@ class Tally:
             return False
         kind = event.type
         if kind is T.INTERACTION_OPENED:
-            self._channels[interaction] = str(event.data["channel"])
+            self._channels[interaction] = str(event.data.get("seat") or event.data["channel"])
             return False
         if kind is T.ENQUEUED:
             known = self._waits.get(interaction)
@@ -193,6 +197,8 @@ class Tally:
         if kind is T.REQUEUED:
             wait.waiting = True
             return True
+        if kind is T.ASSIGNED and event.data.get("how") == "pulled":
+            kind = T.ACCEPTED
         if kind is T.ACCEPTED and wait.answered:
             wait.waiting = False
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from uuid import UUID
 
 import phonenumbers
@@ -10,9 +11,25 @@ import phonenumbers
 from cti import schemas as s
 from cti.board import Row
 from cti.session import Seat
+from cti.window import window
+from routing.channel import Manifest
 from routing.models import Event, State, T
-from routing.site import Advisor, Site
-from routing.store import AddressView, CaseView, ContactView, InteractionView, Step
+from routing.site import Account, Advisor, Site
+from routing.store import (
+    AccountState,
+    AddressView,
+    AttachmentView,
+    CaseView,
+    ContactView,
+    HelpView,
+    InboxRow,
+    InteractionView,
+    MessageView,
+    Step,
+    ThreadView,
+)
+
+RETRYABLE = frozenset({"failed", "perhaps"})
 
 
 def display(kind: str, value: str) -> str:
@@ -26,8 +43,8 @@ def display(kind: str, value: str) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
 
 
-def interaction(view: InteractionView, *, recording: bool = False) -> s.Interaction:
-    """`recording`: it is being recorded now."""
+def interaction(view: InteractionView, *, recording: bool = False, unread: int = 0) -> s.Interaction:
+    """`recording`: it is being recorded now; `unread` messages of the customer."""
     known = view.tree is not None and view.tree_version is not None
     return s.Interaction(
         id=view.id,
@@ -55,6 +72,11 @@ def interaction(view: InteractionView, *, recording: bool = False) -> s.Interact
         tree=s.TreeVersion(id=view.tree or "", version=view.tree_version or 0) if known else None,
         outcome=view.outcome,
         code=view.code,
+        seat=view.seat,
+        account=view.account,
+        thread=view.thread,
+        lent_to=view.lent_to,
+        unread=unread,
     )
 
 
@@ -69,6 +91,168 @@ def case_row(view: CaseView) -> s.CaseRow:
         opened_at=view.opened_at,
         changed_at=view.changed_at,
         channels=list(view.channels),
+        tags=list(view.tags),
+    )
+
+
+def case_merges(view: CaseView) -> list[s.CaseMerge]:
+    return [s.CaseMerge(merge=m.merge, case=m.case, number=m.number, at=m.at, by=m.by) for m in view.merges]
+
+
+def attachment(view: AttachmentView) -> s.Attachment:
+    return s.Attachment(
+        id=view.id,
+        kind=view.kind,
+        name=view.name,
+        type=view.type,
+        bytes=view.bytes,
+        state=view.state,  # type: ignore[arg-type]
+        url=f"/api/v1/attachments/{view.id}",
+    )
+
+
+def message(view: MessageView, channel: str, site: Site) -> s.Message:
+    """`channel` is that of its account."""
+    writer = next((a for a in site.advisors if a.id == view.by), None) if view.by else None
+    account = next((a for a in site.accounts if a.id == view.account), None)
+    by_name = writer.first_name if writer else None
+    if view.author == "bot" and account is not None:
+        by_name = account.bot_name
+    extra = dict(view.extra)
+    quoted = extra.pop("quoted", None)
+    return s.Message(
+        id=view.id,
+        seq=view.seq,
+        thread=view.thread,
+        interaction=view.interaction,
+        case=view.case,
+        account=view.account,
+        channel=channel,
+        direction=view.direction,  # type: ignore[arg-type]
+        author=view.author,  # type: ignore[arg-type]
+        by=view.by or None,
+        by_name=by_name,
+        kind=view.kind,
+        at=view.at,
+        sent_at=view.sent_at,
+        status=view.status,
+        failure=view.failure,
+        code=view.code,
+        detail=view.detail,
+        retryable=view.direction == "out" and view.status in RETRYABLE,
+        reply_to=view.reply_to,
+        text=view.text,
+        subject=view.subject,
+        has_html=bool(view.html),
+        quoted=str(quoted) if quoted else None,
+        buttons=[s.Button(title=title, payload=payload) for title, payload in view.buttons],
+        extra=extra,
+        edited=view.edited,
+        unsent=view.unsent,
+        reaction=view.reaction,
+        automatic=view.automatic,
+        standby=view.standby,
+        attachments=[attachment(a) for a in view.attachments],
+    )
+
+
+def composer(manifest: Manifest, language: str) -> s.Composer:
+    return s.Composer(
+        channel=manifest.name,
+        label=manifest.labels.get(language) or next(iter(manifest.labels.values()), manifest.name),
+        text_chars=manifest.text_chars,
+        text_bytes=manifest.text_bytes,
+        quick_replies=manifest.quick_replies,
+        quick_reply_chars=manifest.quick_reply_chars,
+        attachment_bytes=dict(manifest.attachment_bytes),
+        subject=manifest.subject,
+        html=manifest.html,
+        typing=manifest.typing,
+    )
+
+
+def channel_row(manifest: Manifest, language: str) -> s.ChannelRow:
+    return s.ChannelRow(
+        **composer(manifest, language).model_dump(), seat=manifest.seat, labels=dict(manifest.labels)
+    )
+
+
+def thread(view: ThreadView, manifest: Manifest, site: Site, now: datetime) -> s.Thread:
+    account = next((a for a in site.accounts if a.id == view.account), None)
+    open_ = window(manifest, view.last_in_at, now)
+    return s.Thread(
+        id=view.id,
+        account=view.account,
+        account_name=(account.name if account else "") or view.account,
+        channel=view.channel,
+        address=s.Address(
+            id=view.address,
+            kind=view.address_kind,
+            value=view.address_value,
+            display=display(view.address_kind, view.address_value),
+        ),
+        live=view.live,
+        last_in_at=view.last_in_at,
+        last_out=view.last_out,
+        window=s.Window(state=open_.state, until=open_.until, tag_until=open_.tag_until),  # type: ignore[arg-type]
+        composer=composer(manifest, site.languages[0]),
+    )
+
+
+def help_row(view: HelpView) -> s.Help:
+    return s.Help(
+        id=view.id,
+        interaction=view.interaction,
+        case=view.case,
+        case_number=view.case_number,
+        by=view.by,
+        of=view.of,
+        at=view.at,
+        text=view.text,
+        answered_at=view.answered_at,
+        answered_by=view.answered_by,
+        answer=view.answer,
+    )
+
+
+def account_row(
+    account: Account, manifest: Manifest | None, state: AccountState | None, language: str, waiting: int
+) -> s.AccountRow:
+    """An account of which nothing was heard is up."""
+    label = composer(manifest, language).label if manifest else account.channel
+    return s.AccountRow(
+        account=account.id,
+        channel=account.channel,
+        label=label,
+        name=account.name or account.id,
+        state=state.state if state else "up",  # type: ignore[arg-type]
+        reason=state.reason if state else "",
+        since=state.since if state else None,
+        waiting=waiting,
+    )
+
+
+def inbox_row(row: InboxRow) -> s.InboxRow:
+    return s.InboxRow(
+        case=row.case,
+        number=row.number,
+        subject=row.subject,
+        state=row.state,
+        tags=list(row.tags),
+        contact=row.contact,
+        contact_name=row.contact_name or None,
+        vip=row.vip,
+        channels=list(row.channels),
+        interaction=row.interaction,
+        interaction_state=row.interaction_state,
+        interaction_channel=row.interaction_channel,
+        queue=row.queue,
+        advisor=row.advisor,
+        last_at=row.last_at,
+        last_text=row.last_text,
+        last_author=row.last_author,
+        unanswered_since=row.unanswered_since,
+        opened_at=row.opened_at,
     )
 
 
@@ -198,12 +382,23 @@ _KINDS: Mapping[T, str] = {
     T.HELD: "event",
     T.RESUMED: "event",
     T.TALK_ENDED: "event",
+    T.MESSAGE_RECEIVED: "message",
+    T.MESSAGE_WRITTEN: "message",
+    T.HANDED_BACK: "event",
+    T.SEAT_LENT: "event",
+    T.SEAT_RETURNED: "event",
+    T.HELP_ASKED: "event",
+    T.HELP_ANSWERED: "event",
+    T.CASES_MERGED: "state",
+    T.CASE_MERGE_UNDONE: "state",
 }
 FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 
 
 def timeline_kind(event: Event) -> str | None:
     """What an event is in the timeline of its case; None: it is not shown there by itself."""
+    if event.type is T.ASSIGNED:
+        return "event" if event.data.get("how") == "pulled" else None
     return "call" if event.type in FINAL else _KINDS.get(event.type)
 
 
@@ -226,6 +421,9 @@ def item(
         data.pop("why", None)
     elif kind == "call" and view is not None:
         data = call_facts(view, recordings or {}) | {"event": event.type.value}
+        kind = "call" if view.channel == "voice" else "event"
+    elif kind == "message":
+        data = {"message": str(event.data["message"])}
     if kind in {"event", "state", "offer"}:
         data["event"] = event.type.value
     return s.Item(
@@ -236,6 +434,19 @@ def item(
         text=text,
         data=data,
         seq=event.seq,
+    )
+
+
+def message_item(told: s.Message) -> s.Item:
+    """A message's place in the timeline of its case."""
+    return s.Item(
+        at=told.at,
+        kind="message",
+        interaction=told.interaction,
+        advisor=told.by,
+        text=None,
+        data={"message": str(told.id)},
+        seq=told.seq,
     )
 
 

@@ -16,6 +16,7 @@ from routing import site
 ShortId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@-]+$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Words = Annotated[str, StringConstraints(max_length=10_000)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]  # a tag, a reason
 Limit = Annotated[int, Field(ge=1, le=500)]
 
 
@@ -87,6 +88,11 @@ class Interaction(Wire):
     tree: TreeVersion | None
     outcome: str | None
     code: str | None
+    seat: str  # voice, chat or mail
+    account: str | None
+    thread: UUID | None
+    lent_to: UUID | None  # the call that has its seat (F5)
+    unread: int  # customer's messages since our last word, or since its advisor looked
 
 
 class PopCase(Wire):
@@ -101,7 +107,7 @@ class Person(Wire):
     name: str
     company: str | None
     vip: bool
-    why: Literal["number", "case", "chosen"]
+    why: Literal["number", "case", "chosen", "address"]
     sure: Literal["certain", "likely", "possible"]
 
 
@@ -130,6 +136,7 @@ class CaseRow(Wire):
     opened_at: datetime
     changed_at: datetime
     channels: list[str]
+    tags: list[str]
 
 
 class LastInteraction(Wire):
@@ -141,6 +148,141 @@ class LastInteraction(Wire):
     outcome: str | None
     code: str | None
     case_number: int | None
+
+
+class Address(Wire):
+    id: UUID
+    kind: str
+    value: str
+    display: str
+
+
+class Button(Wire):
+    title: str
+    payload: str
+
+
+class Attachment(Wire):
+    id: UUID
+    kind: str
+    name: str
+    type: str
+    bytes: int
+    state: Literal["fetching", "stored", "failed", "quarantined"]
+    url: str
+
+
+class Message(Wire):
+    """One message of a thread; `quoted` is the folded part of a mail, `by_name` the first name of its writer."""
+
+    id: UUID
+    seq: int
+    thread: UUID
+    interaction: UUID
+    case: UUID
+    account: str
+    channel: str
+    direction: Literal["in", "out"]
+    author: Literal["customer", "advisor", "bot", "system", "elsewhere"]
+    by: str | None
+    by_name: str | None
+    kind: str
+    at: datetime
+    sent_at: datetime | None
+    status: str
+    failure: str | None
+    code: str
+    detail: str
+    retryable: bool
+    reply_to: UUID | None
+    text: str
+    subject: str
+    has_html: bool
+    quoted: str | None
+    buttons: list[Button]
+    extra: dict[str, Any]
+    edited: bool
+    unsent: bool
+    reaction: str
+    automatic: bool
+    standby: bool
+    attachments: list[Attachment]
+
+
+class Composer(Wire):
+    """What can be written on a channel."""
+
+    channel: str
+    label: str
+    text_chars: int | None
+    text_bytes: int | None
+    quick_replies: int
+    quick_reply_chars: int
+    attachment_bytes: dict[str, int]
+    subject: bool
+    html: bool
+    typing: bool
+
+
+class ChannelRow(Composer):
+    seat: str
+    labels: dict[str, str]
+
+
+class Window(Wire):
+    state: Literal["open", "tag", "closed"]
+    until: datetime | None
+    tag_until: datetime | None
+
+
+class Thread(Wire):
+    id: UUID
+    account: str
+    account_name: str
+    channel: str
+    address: Address
+    live: UUID | None
+    last_in_at: datetime | None
+    last_out: UUID | None
+    window: Window
+    composer: Composer
+
+
+class Viewer(Wire):
+    login: str
+    first_name: str
+    doing: Literal["viewing", "typing"]
+
+
+class Help(Wire):
+    id: UUID
+    interaction: UUID
+    case: UUID
+    case_number: int
+    by: str
+    of: str | None
+    at: datetime
+    text: str
+    answered_at: datetime | None
+    answered_by: str | None
+    answer: str
+
+
+class Helps(Wire):
+    items: list[Help]
+
+
+class AccountRow(Wire):
+    """An account as it stands; `waiting` messages have not been sent yet."""
+
+    account: str
+    channel: str
+    label: str
+    name: str
+    state: Literal["up", "throttled", "down"]
+    reason: str
+    since: datetime | None
+    waiting: int
 
 
 class Pop(Wire):
@@ -166,6 +308,7 @@ class Pop(Wire):
     kind: Literal["first", "repeat", "callback"]
     transfer: dict[str, Any] | None
     url: str | None
+    last_messages: list[Message]  # five, oldest first; none of a call
 
 
 class Offer(Wire):
@@ -192,7 +335,7 @@ class Interactions(Wire):
 
 class Item(Wire):
     at: datetime
-    kind: Literal["call", "note", "tree", "offer", "state", "recording", "event"]
+    kind: Literal["call", "note", "tree", "offer", "state", "recording", "event", "message"]
     interaction: UUID | None
     advisor: str | None
     text: str | None
@@ -200,18 +343,25 @@ class Item(Wire):
     seq: int
 
 
+class CaseMerge(Wire):
+    merge: UUID
+    case: UUID
+    number: int
+    at: datetime
+    by: str
+
+
 class Case(CaseRow):
     timeline: list[Item]
     interactions: list[Interaction]
     notes_count: int
     follows: UUID | None
-
-
-class Address(Wire):
-    id: UUID
-    kind: str
-    value: str
-    display: str
+    merged_into: UUID | None
+    merges: list[CaseMerge]
+    messages: list[Message]
+    threads: list[Thread]
+    helps: list[Help]
+    viewers: list[Viewer]
 
 
 class Merge(Wire):
@@ -318,6 +468,11 @@ class Snapshot(Wire):
     pause_reasons: list[str]
     queues: list[QueueRow]
     site: SiteRow
+    accounts: list[AccountRow]
+    channels: dict[str, ChannelRow]
+    tags: list[str]
+    archive_reasons: list[str]
+    helps: list[Help]
 
 
 class Frame(Wire):
@@ -355,6 +510,113 @@ class Cases(Wire):
 
 class Contacts(Wire):
     items: list[ContactRow]
+
+
+class InboxRow(Wire):
+    case: UUID
+    number: int
+    subject: str
+    state: str
+    tags: list[str]
+    contact: UUID
+    contact_name: str | None
+    vip: bool
+    channels: list[str]
+    interaction: UUID | None
+    interaction_state: str | None
+    interaction_channel: str | None
+    queue: str | None
+    advisor: str | None
+    last_at: datetime
+    last_text: str
+    last_author: str
+    unanswered_since: datetime | None
+    opened_at: datetime
+
+
+class Inbox(Wire):
+    items: list[InboxRow]
+    next: str | None
+    counts: dict[str, int]
+
+
+class NodeName(Wire):
+    node: str
+    title: str
+
+
+class Nodes(Wire):
+    items: list[NodeName]
+
+
+class CaseMerged(Wire):
+    merge: UUID
+
+
+class Proposal(Wire):
+    contact: UUID
+    name: str
+    why: str
+    value: str
+
+
+class Proposals(Wire):
+    items: list[Proposal]
+
+
+class Template(Wire):
+    """A canned answer filled for a case; `missing` names what could not be filled."""
+
+    id: str
+    title: str
+    shortcut: str
+    queues: list[str]
+    text: str
+    missing: list[str]
+
+
+class Templates(Wire):
+    items: list[Template]
+
+
+class Way(Wire):
+    """How a case can go on; `why` says why not."""
+
+    kind: Literal["call", "message"]
+    account: str | None
+    channel: str
+    address: Address
+    allowed: bool
+    why: str | None
+
+
+class Ways(Wire):
+    items: list[Way]
+
+
+class AccountRows(Wire):
+    items: list[AccountRow]
+
+
+class Webhook(Wire):
+    id: UUID
+    account: str
+    at: datetime
+    handled_at: datetime | None
+    tries: int
+    result: dict[str, Any]
+
+
+class Webhooks(Wire):
+    items: list[Webhook]
+
+
+class Uploaded(Wire):
+    id: UUID
+    kind: str
+    name: str
+    type: str
+    bytes: int
 
 
 class Why(Wire):
@@ -451,6 +713,85 @@ class NewNote(Wire):
 
 class CallAddress(Wire):
     address: UUID
+
+
+class CallFromCase(CallAddress):
+    """`exchange`: your written interaction whose seat the call takes until it is over."""
+
+    exchange: UUID | None = None
+
+
+MessageText = Annotated[str, StringConstraints(max_length=100_000)]
+Subject = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\r\n]*$")]
+
+
+class NewButton(Wire):
+    title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    payload: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+
+class WriteMessage(Wire):
+    """`message` is made by the page, so that the same one is never sent twice; `over` is the last word of ours seen."""
+
+    message: UUID
+    text: MessageText = ""
+    html: MessageText = ""
+    subject: Subject = ""
+    buttons: Annotated[list[NewButton], Field(max_length=20)] = []
+    attachments: Annotated[list[UUID], Field(max_length=20)] = []
+    reply_to: UUID | None = None
+    over: UUID | None = None
+    consent: bool = False
+
+
+class WriteFromCase(Wire):
+    message: UUID
+    account: ShortId
+    address: UUID
+    text: MessageText = ""
+    html: MessageText = ""
+    subject: Subject = ""
+    attachments: Annotated[list[UUID], Field(max_length=20)] = []
+
+
+class Typing(Wire):
+    on: bool
+
+
+class Give(Wire):
+    advisor: ShortId
+
+
+class Close(Wire):
+    outcome: Literal["answered", "archived"]
+    reason: Word | None = None
+    code: ShortId | None = None
+    note: Words = ""
+
+
+class TransferTo(Wire):
+    queue: ShortId
+
+
+class HandBack(Wire):
+    node: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class AskHelp(Wire):
+    text: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+    of: ShortId | None = None
+
+
+class AnswerHelp(Wire):
+    text: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+
+
+class SetTags(Wire):
+    tags: Annotated[list[Word], Field(max_length=50)]
+
+
+class MergeCase(Wire):
+    into: UUID
 
 
 class NewAddress(Wire):
@@ -600,8 +941,14 @@ class Watch(Wire):
     topic: Literal["trees", "board"]
 
 
+class Viewing(Wire):
+    type: Literal["viewing"]
+    case: UUID
+    doing: Literal["viewing", "typing", "none"]
+
+
 class Ping(Wire):
     type: Literal["ping"]
 
 
-FromPage = Annotated[Shown | Watch | Ping, Field(discriminator="type")]
+FromPage = Annotated[Shown | Watch | Viewing | Ping, Field(discriminator="type")]

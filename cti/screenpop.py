@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import quote, urlsplit
 
 from cti import rows, schemas
 from routing.models import PLACE_FACTS
 from routing.site import Site
-from routing.store import PopRows
+from routing.store import MessageView, PopRows
 
 _PLACE = re.compile(r"{(\w+)}")
 
@@ -31,8 +31,17 @@ def fill_url(template: str | None, values: Mapping[str, str | None]) -> str | No
     return _PLACE.sub(lambda m: quote(values.get(m[1]) or "", safe=""), template)
 
 
-def pop(found: PopRows, site: Site, now: datetime, titles: rows.Titles) -> schemas.Pop:
-    """All of features 1.4 from the rows of one interaction; `titles` are those of the nodes it passed."""
+def pop(
+    found: PopRows,
+    site: Site,
+    now: datetime,
+    titles: rows.Titles,
+    messages: Sequence[MessageView] = (),
+) -> schemas.Pop:
+    """All of features 1.4 from the rows of one interaction; `titles` are those of the nodes it passed.
+
+    `messages` are the last ones of a written interaction, oldest first.
+    """
     view = found.interaction
     queue = next((q for q in site.queues if q.id == view.queue), None)
     e164 = view.address_value if view.address_value.startswith("+") else None
@@ -84,4 +93,5 @@ def pop(found: PopRows, site: Site, now: datetime, titles: rows.Titles) -> schem
                 "language": view.language,
             },
         ),
+        last_messages=[rows.message(m, view.channel, site) for m in messages],
     )

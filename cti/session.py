@@ -110,11 +110,14 @@ _INPUTS: Mapping[T, Input] = {
     T.RESUMED: I.RESUMED,
     T.TALK_ENDED: I.TALK_ENDED,
     T.REQUEUED: I.REQUEUED,
+    T.ENQUEUED: I.REQUEUED,
+    T.HANDED_BACK: I.REQUEUED,
     T.ENDED: I.FINISHED,
     T.ABANDONED: I.FINISHED,
     T.INTERRUPTED: I.FINISHED,
 }
 
+_GIVES_UP = frozenset({T.ENQUEUED, T.HANDED_BACK})  # said of those whom nobody has, too
 _WEIGHT = {W.TALKING: 4, W.HELD: 3, W.RINGING: 2, W.WRAPUP: 1, W.IDLE: 0}
 
 
@@ -206,8 +209,15 @@ class Seats:
         told = _INPUTS.get(event.type)
         if told is None:
             return None
+        owner = self._owner.get(event.interaction)
+        if event.type in _GIVES_UP and owner is None:
+            return None
+        if event.type is T.ASSIGNED and event.data.get("how") == "pulled":
+            told = I.ACCEPTED
         advisor = event.advisor if told in {I.OFFERED, I.ACCEPTED, I.ASSIGNED} else None
-        advisor = advisor or self._owner.get(event.interaction) or event.advisor
+        if advisor is not None and owner is not None and owner != advisor:
+            self._line(owner, event, I.REQUEUED if told is not I.OFFERED else I.OFFER_OVER)
+        advisor = advisor or owner or event.advisor
         return self._line(advisor, event, told) if advisor else None
 
     def _offer_ended(self, event: Event) -> str | None:

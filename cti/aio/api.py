@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -18,10 +15,12 @@ from aiohttp import hdrs, web
 from pydantic import Field, StringConstraints
 
 from cti import rows, schemas
-from cti.aio.control import CallControl, NotPossible
-from cti.aio.live import Live, sum_versions
+from cti.aio import files, statistics, threads
+from cti.aio.console import V1, Console, SiteWords, Telephony, after_cursor, cti_of, cursor, not_possible
+from cti.aio.control import NotPossible
+from cti.aio.live import sum_versions
 from cti.aio.pages import ConsoleFiles
-from cti.aio.sessions import COOKIE, SignIns, client_address, made_up_password
+from cti.aio.sessions import COOKIE, client_address, made_up_password
 from cti.schemas import Limit, ShortId
 from routing import explain
 from routing.aio.web import (
@@ -42,48 +41,37 @@ from routing.models import (
     CaseChosen,
     CaseCreated,
     CaseState,
-    Clock,
     ContactChanged,
     ContactChosen,
     ContactsMerged,
-    Ids,
+    Event,
     MergeUndone,
     NoteWritten,
+    OfferAccepted,
     OfferRefused,
-    Outcome,
     Presence,
     PresenceSet,
     PriorityChanged,
     State,
-    Submission,
     T,
     WrapupDone,
     WrapupExtended,
 )
 from routing.site import Advisor, Queue, Site
-from routing.store import (
-    CaseView,
-    Changed,
-    ContactView,
-    InteractionView,
-    PhoneSecret,
-    SiteVersion,
-    Stores,
-    TreeVersion,
-    Unavailable,
-)
+from routing.store import Changed, InteractionView, PhoneSecret, SiteVersion, Step, Unavailable
 from softphone_bridge.digest import ha1
 
 log = structlog.get_logger(__name__)
-
-V1 = "/api/v1"
-FINAL_STATES = frozenset({State.ENDED, State.ABANDONED, State.INTERRUPTED})
 
 WAITING = prometheus_client.Gauge("monofil_queue_waiting", "Who waits", ["queue", "channel"])
 LEVEL = prometheus_client.Gauge(
     "monofil_service_level_ratio", "Service level of the day", ["queue", "channel"]
 )
 ADVISORS = prometheus_client.Gauge("monofil_advisors", "Advisors by state", ["state"])
+OUTBOX = prometheus_client.Gauge("monofil_outbox_waiting", "Messages to be sent", ["account", "channel"])
+ACCOUNT_UP = prometheus_client.Gauge(
+    "monofil_account_up", "0 while an account of a channel is down", ["account", "channel"]
+)
 REQUESTS = prometheus_client.Gauge("monofil_http_requests", "HTTP answers since start", ["method", "status"])
 
 Figure = Literal[
@@ -93,110 +81,10 @@ SearchText = Annotated[str, StringConstraints(max_length=200)]
 Lang = Literal["fr", "en"]
 
 
-@dataclass(frozen=True, slots=True)
-class SiteWords:
-    """Site files as text, given by wiring: `check` finds mistakes, `read` gives the site of a faultless text."""
-
-    check: Callable[[str, str], Sequence[Mapping[str, Any]]]  # (yaml, language) → line, where, message, cure
-    read: Callable[[str], Site]
-    write: Callable[[Site], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Telephony:
-    """What people need to know to set up a phone."""
-
-    server: str  # host:port as the phone must be told
-    realm: str
-
-
-@dataclass(slots=True)
-class Console:
-    """Everything that the routes use; one for each organisation."""
-
-    stores: Stores
-    desk: Any
-    control: CallControl
-    live: Live
-    sign_ins: SignIns
-    site: Callable[[], SiteVersion]
-    clock: Clock
-    ids: Ids
-    data_dir: Path
-    words: SiteWords
-    telephony: Telephony
-    ready: Callable[[], tuple[bool, Mapping[str, Any]]]
-    picture: Callable[[TreeVersion, Mapping[str, int]], Mapping[str, Any]]
-    secret_set: Callable[[], Awaitable[None]]  # puts a new phone password into force before it is told
-    origins: frozenset[str] = frozenset()
-
-    async def submit(self, kind: Callable[..., Submission], **values: Any) -> Outcome:
-        """Submit, and raise a Problem when the desk has refused; what is so already needs no change and is no error."""
-        outcome: Outcome = await self.desk.submit(
-            kind(key=self.ids(), organisation=self.stores.organisation, **values)
-        )
-        if outcome.refused and outcome.refused != "unchanged":
-            raise Problem(409, "refused", outcome.refused)
-        return outcome
-
-    async def interaction(self, id: UUID) -> InteractionView:
-        view = await self.stores.timeline.interaction(id)
-        if view is None:
-            raise Problem(404, "not-found", "There is no such interaction.")
-        return view
-
-    async def case(self, id: UUID) -> CaseView:
-        view = await self.stores.cases.get(id)
-        if view is None:
-            raise Problem(404, "not-found", "There is no such case.")
-        return view
-
-    async def contact(self, id: UUID) -> ContactView:
-        view = await self.stores.contacts.get(id)
-        if view is None:
-            raise Problem(404, "not-found", "There is no such contact.")
-        return view
-
-    async def shown(self, id: UUID) -> schemas.Interaction:
-        return rows.interaction(await self.interaction(id), recording=self.control.recording(id))
-
-    async def contact_whole(self, id: UUID) -> schemas.Contact:
-        view = await self.contact(id)
-        cases = await self.stores.cases.list(contact=view.id, limit=50)
-        last = await self.stores.contacts.interactions(view.id, limit=5)
-        return rows.contact(view, cases, last)
-
-    async def mine(self, ask: Ask, id: UUID, *, also_ended: bool = False) -> InteractionView:
-        """An interaction that this caller may act on: its advisor, a supervisor, or anybody once it is over."""
-        view = await self.interaction(id)
-        if view.advisor == ask.who.login or ask.who.roles & SUPERVISORS:
-            return view
-        if also_ended and view.state in FINAL_STATES:
-            return view
-        raise Problem(403, "not-yours", "Another advisor has this interaction.")
-
-
-def _cti(ask: Ask) -> Console:
-    return ask.the(Console)
-
-
-def _no(error: NotPossible) -> Problem:
-    return Problem(409, error.why.replace("_", "-"), WHY.get(error.why, error.why))
-
-
-WHY: Mapping[str, str] = {
-    "not_talking": "You are not talking on this call.",
-    "not_held": "This call is not on hold.",
-    "not_yours": "This call is not yours.",
-    "no_phone": "You have no phone account; an admin gives you one.",
-    "phone_not_registered": "Your phone is not registered; check that it is switched on.",
-}
-
-
 @route("POST", f"{V1}/session", roles=None, returns=schemas.Session, problems=(401, 429))
 async def sign_in(ask: Ask, body: schemas.SignIn) -> web.Response:
     """Sign in: a new session, whatever cookie came along."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     address = client_address(ask.request, cti.sign_ins.trusted)
     made = await cti.sign_ins.sign_in(body.login, body.password, address, ask.request.cookies.get(COOKIE))
     caller = Caller(
@@ -211,13 +99,13 @@ async def sign_in(ask: Ask, body: schemas.SignIn) -> web.Response:
 @route("GET", f"{V1}/session")
 async def who_am_i(ask: Ask) -> schemas.Session:
     """Who is signed in, and the token for unsafe methods."""
-    return schemas.Session(csrf=ask.who.csrf, me=_cti(ask).live.me(ask.who))
+    return schemas.Session(csrf=ask.who.csrf, me=cti_of(ask).live.me(ask.who))
 
 
 @route("DELETE", f"{V1}/session", content="text/plain", status=204)
 async def sign_out(ask: Ask) -> web.Response:
     """End this session and close its pages."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     token = ask.request.cookies.get(COOKIE, "")
     session = await cti.sign_ins.session(token)
     await cti.sign_ins.sign_out(token)
@@ -231,7 +119,7 @@ async def sign_out(ask: Ask) -> web.Response:
 @route("PUT", f"{V1}/me/presence", problems=(409,))
 async def set_presence(ask: Ask, body: schemas.SetPresence) -> schemas.Presence:
     """Set your presence; a pause needs one of the site's reasons."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     site = cti.site().site
     if body.presence == "pause" and site.pause_reasons and body.reason not in site.pause_reasons:
         expected = ", ".join(site.pause_reasons)
@@ -247,7 +135,7 @@ async def set_presence(ask: Ask, body: schemas.SetPresence) -> schemas.Presence:
 @route("GET", f"{V1}/pause-reasons")
 async def pause_reasons(ask: Ask) -> list[str]:
     """The reasons for a pause that this site knows."""
-    return list(_cti(ask).site().site.pause_reasons)
+    return list(cti_of(ask).site().site.pause_reasons)
 
 
 @route("GET", f"{V1}/wrapup-codes")
@@ -255,14 +143,14 @@ async def wrapup_codes(ask: Ask) -> list[schemas.CodeRow]:
     """The codes that say how an interaction ended."""
     return [
         schemas.CodeRow(id=c.id, labels=dict(c.labels), solves=c.solves)
-        for c in _cti(ask).site().site.wrapup_codes
+        for c in cti_of(ask).site().site.wrapup_codes
     ]
 
 
 @route("POST", f"{V1}/offers/{{id}}/refuse", problems=(409,))
 async def refuse_offer(ask: Ask, id: UUID, body: schemas.Refuse | None = None) -> None:
     """Refuse an offer made to you; it goes to somebody else and is no miss."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     _own_offer(ask, id)
     reason = (body.reason if body else None) or "refused"
     await cti.submit(OfferRefused, offer=id, reason=reason if reason == "refused" else "refused")
@@ -271,14 +159,19 @@ async def refuse_offer(ask: Ask, id: UUID, body: schemas.Refuse | None = None) -
 @route("POST", f"{V1}/offers/{{id}}/accept", problems=(409,))
 async def accept_offer(ask: Ask, id: UUID) -> None:
     """Accept an offer on a written channel; a call is accepted by answering the phone."""
-    _own_offer(ask, id)
-    raise Problem(409, "answer-your-phone", "Answer your phone: that accepts the call.")
+    cti = cti_of(ask)
+    row = cti.desk.interaction(_own_offer(ask, id))
+    if row is None or row.seat == "voice":
+        raise Problem(409, "answer-your-phone", "Answer your phone: that accepts the call.")
+    await cti.submit(OfferAccepted, offer=id)
 
 
-def _own_offer(ask: Ask, id: UUID) -> None:
-    made = _cti(ask).live.open_offer(id)
-    if made is None or made.advisor != ask.who.login:
+def _own_offer(ask: Ask, id: UUID) -> UUID:
+    """The interaction that is offered."""
+    made = cti_of(ask).live.open_offer(id)
+    if made is None or made.advisor != ask.who.login or made.interaction is None:
         raise Problem(404, "not-found", "There is no such offer to you; it may be over.")
+    return made.interaction
 
 
 @route("GET", f"{V1}/interactions")
@@ -291,11 +184,11 @@ async def list_interactions(
     skip: Annotated[int, Field(ge=0, lt=2**31)] = 0,
 ) -> schemas.Interactions:
     """Those that a figure of the board counts: who waits, longest first; who was served today, newest first."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     ids = cti.live.counted(queue, channel, figure)
     views = await cti.stores.timeline.interactions(ids[skip : skip + limit])
     return schemas.Interactions(
-        items=[rows.interaction(view, recording=cti.control.recording(view.id)) for view in views],
+        items=[await cti.live.interaction(view) for view in views],
         total=len(ids),
     )
 
@@ -303,7 +196,7 @@ async def list_interactions(
 @route("GET", f"{V1}/interactions/{{id}}")
 async def get_interaction(ask: Ask, id: UUID) -> schemas.Whole:
     """One interaction; while it lasts, with what its advisor is told."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     shown = await cti.shown(id)
     pop = await cti.live.pop(id) if shown.ended_at is None else None
     return schemas.Whole(**shown.model_dump(), pop=pop)
@@ -312,34 +205,34 @@ async def get_interaction(ask: Ask, id: UUID) -> schemas.Whole:
 @route("POST", f"{V1}/interactions/{{id}}/hold", problems=(409,))
 async def hold(ask: Ask, id: UUID) -> schemas.Interaction:
     """Put the customer on hold, with music."""
-    return await _control(ask, id, _cti(ask).control.hold)
+    return await _control(ask, id, cti_of(ask).control.hold)
 
 
 @route("POST", f"{V1}/interactions/{{id}}/resume", problems=(409,))
 async def resume(ask: Ask, id: UUID) -> schemas.Interaction:
     """Take the customer back from hold."""
-    return await _control(ask, id, _cti(ask).control.resume)
+    return await _control(ask, id, cti_of(ask).control.resume)
 
 
 @route("POST", f"{V1}/interactions/{{id}}/hangup", problems=(409,))
 async def hang_up(ask: Ask, id: UUID) -> schemas.Interaction:
     """End the talk; wrap-up begins."""
-    return await _control(ask, id, _cti(ask).control.hang_up)
+    return await _control(ask, id, cti_of(ask).control.hang_up)
 
 
 async def _control(ask: Ask, id: UUID, act: Callable[[UUID, str], Awaitable[None]]) -> schemas.Interaction:
-    await _cti(ask).interaction(id)
+    await cti_of(ask).interaction(id)
     try:
         await act(id, ask.who.login)
     except NotPossible as error:
-        raise _no(error) from None
-    return await _cti(ask).shown(id)
+        raise not_possible(error) from None
+    return await cti_of(ask).shown(id)
 
 
 @route("POST", f"{V1}/interactions/{{id}}/wrapup", problems=(409,))
 async def finish_wrapup(ask: Ask, id: UUID, body: schemas.FinishWrapup) -> schemas.Interaction:
     """Finish your wrap-up with a code and a note."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     view = await cti.mine(ask, id)
     site = cti.site().site
     queue = next((q for q in site.queues if q.id == view.queue), None)
@@ -354,7 +247,7 @@ async def finish_wrapup(ask: Ask, id: UUID, body: schemas.FinishWrapup) -> schem
 @route("POST", f"{V1}/interactions/{{id}}/wrapup/extend", problems=(409,))
 async def extend_wrapup(ask: Ask, id: UUID) -> schemas.Interaction:
     """Take more time for the wrap-up, once."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await cti.mine(ask, id)
     await cti.submit(WrapupExtended, interaction=id)
     return await cti.shown(id)
@@ -363,7 +256,7 @@ async def extend_wrapup(ask: Ask, id: UUID) -> schemas.Interaction:
 @route("POST", f"{V1}/interactions/{{id}}/contact", problems=(409,))
 async def choose_contact(ask: Ask, id: UUID, body: schemas.ChooseContact) -> schemas.Interaction:
     """Say who the customer is; can be said again."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await cti.mine(ask, id, also_ended=True)
     await cti.contact(body.contact)
     await cti.submit(ContactChosen, interaction=id, contact=body.contact, by=ask.who.login)
@@ -373,7 +266,7 @@ async def choose_contact(ask: Ask, id: UUID, body: schemas.ChooseContact) -> sch
 @route("POST", f"{V1}/interactions/{{id}}/case", problems=(409,))
 async def choose_case(ask: Ask, id: UUID, body: schemas.ChooseCase) -> schemas.Interaction:
     """Say which case this is about; can be said again."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await cti.mine(ask, id, also_ended=True)
     await cti.case(body.case)
     await cti.submit(CaseChosen, interaction=id, case=body.case, by=ask.who.login)
@@ -383,7 +276,7 @@ async def choose_case(ask: Ask, id: UUID, body: schemas.ChooseCase) -> schemas.I
 @route("PUT", f"{V1}/interactions/{{id}}/priority", roles=SUPERVISORS, problems=(409,))
 async def set_priority(ask: Ask, id: UUID, body: schemas.SetPriority) -> schemas.Interaction:
     """Move somebody who waits up or down."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await cti.interaction(id)
     await cti.submit(PriorityChanged, interaction=id, priority=body.priority, by=ask.who.login)
     return await cti.shown(id)
@@ -392,7 +285,7 @@ async def set_priority(ask: Ask, id: UUID, body: schemas.SetPriority) -> schemas
 @route("GET", f"{V1}/interactions/{{id}}/why")
 async def why(ask: Ask, id: UUID, lang: Lang = "fr") -> schemas.Why:
     """Why this interaction was offered to whom, and why nobody has it who waits now, in sentences."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     view = await cti.interaction(id)
     told = [dict(row) for row in await cti.stores.timeline.why(id)]
     known = [explain.from_json(row["why"]) for row in told if row.get("why")]
@@ -426,22 +319,6 @@ async def _names(
     }
 
 
-def _cursor(view: CaseView) -> str:
-    return base64.urlsafe_b64encode(f"{view.changed_at.isoformat()}|{view.id}".encode()).decode()
-
-
-def _after(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        at, _, id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
-        when = datetime.fromisoformat(at)
-        if when.tzinfo is None:
-            raise ValueError("a time without zone")
-        return when, UUID(id)
-    except (ValueError, binascii.Error):
-        error = FieldError("after", "the value of `next` from the page before")
-        raise Problem(422, "invalid", errors=[error]) from None
-
-
 @route("GET", f"{V1}/cases")
 async def list_cases(
     ask: Ask,
@@ -452,60 +329,73 @@ async def list_cases(
     after: Annotated[str, StringConstraints(max_length=200)] | None = None,
 ) -> schemas.Cases:
     """Cases, last changed first."""
-    found = await _cti(ask).stores.cases.list(
-        state=state, text=text, contact=contact, limit=limit + 1, after=_after(after) if after else None
+    found = await cti_of(ask).stores.cases.list(
+        state=state, text=text, contact=contact, limit=limit + 1, after=after_cursor(after) if after else None
     )
     page = list(found)[:limit]
     return schemas.Cases(
         items=[rows.case_row(c) for c in page],
-        next=_cursor(page[-1]) if len(found) > limit and page else None,
+        next=cursor(page[-1].changed_at, page[-1].id) if len(found) > limit and page else None,
     )
 
 
 @route("GET", f"{V1}/cases/{{id}}")
 async def get_case(ask: Ask, id: UUID) -> schemas.Case:
     """A case with its whole timeline."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     view = await cti.case(id)
     cti.live.looks_at(ask.who.login, id)
-    timeline = cti.stores.timeline
-    events = await timeline.events(id)
-    interactions = await cti.stores.cases.interactions(id)
-    by_id = {i.id: i for i in interactions}
-    notes = await timeline.notes(id)
+    timeline, cases = cti.stores.timeline, [id, *(m.case for m in view.merges)]
+    happened: dict[int, Event] = {}
+    by_id: dict[UUID, InteractionView] = {}
+    notes: dict[UUID, str] = {}
+    paths: dict[UUID, Sequence[Step]] = {}
+    for each in cases:
+        happened |= {event.seq: event for event in await timeline.events(each)}
+        by_id |= {i.id: i for i in await cti.stores.cases.interactions(each)}
+        notes |= await timeline.notes(each)
+        paths |= await timeline.paths(each)
     recordings: dict[UUID, int] = {}
-    for interaction in interactions:
+    for interaction in by_id.values():
         if interaction.recordings:
             stored = await cti.stores.recordings.of_interaction(interaction.id)
             recordings |= {r.id: r.duration_ms for r in stored}
     items: list[schemas.Item] = []
     left: dict[UUID, int] = {}
-    for event in events:
+    for event in happened.values():
         if event.type is T.NODE_LEFT and event.interaction:
             left[event.interaction] = event.seq
         known = by_id.get(event.interaction) if event.interaction else None
         item = rows.item(event, notes=notes, view=known, recordings=recordings)
-        if item is not None:
+        if item is not None and item.kind != "message":
             items.append(item)
-    for interaction_id, path in (await timeline.paths(id)).items():
+    for interaction_id, path in paths.items():
         titles = await cti.live.titles.of(path)
         item = rows.tree_item(interaction_id, path, left.get(interaction_id, 0), titles)
         if item is not None:
             items.append(item)
+    messages, of_it, helps = await threads.case_words(cti, id)
+    items += [rows.message_item(m) for m in messages]
     items.sort(key=lambda i: i.seq)
     return schemas.Case(
         **rows.case_row(view).model_dump(),
         timeline=items,
-        interactions=[rows.interaction(i, recording=cti.control.recording(i.id)) for i in interactions],
+        interactions=[await cti.live.interaction(i) for i in by_id.values()],
         notes_count=view.notes,
         follows=view.follows,
+        merged_into=view.merged_into,
+        merges=rows.case_merges(view),
+        messages=messages,
+        threads=of_it,
+        helps=helps,
+        viewers=cti.live.viewers(id),
     )
 
 
 @route("POST", f"{V1}/cases", status=201, problems=(404, 409))
 async def create_case(ask: Ask, body: schemas.NewCase) -> schemas.CaseRow:
     """Open a case for a contact."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await cti.contact(body.contact)
     case = cti.ids()
     await cti.submit(CaseCreated, case=case, contact=body.contact, subject=body.subject, by=ask.who.login)
@@ -515,7 +405,7 @@ async def create_case(ask: Ask, body: schemas.NewCase) -> schemas.CaseRow:
 @route("PATCH", f"{V1}/cases/{{id}}", problems=(409,))
 async def change_case(ask: Ask, id: UUID, body: schemas.ChangeCase) -> schemas.CaseRow:
     """Change the state or the subject of a case."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await cti.case(id)
     state = CaseState(body.state) if body.state else None
     await cti.submit(CaseChanged, case=id, by=ask.who.login, state=state, subject=body.subject)
@@ -525,7 +415,7 @@ async def change_case(ask: Ask, id: UUID, body: schemas.ChangeCase) -> schemas.C
 @route("POST", f"{V1}/cases/{{id}}/notes", status=201, problems=(409,))
 async def write_note(ask: Ask, id: UUID, body: schemas.NewNote) -> schemas.Item:
     """Write a note into a case; customers never see it."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await cti.case(id)
     note = cti.ids()
     outcome = await cti.submit(NoteWritten, case=id, note=note, text=body.text, by=ask.who.login)
@@ -536,15 +426,24 @@ async def write_note(ask: Ask, id: UUID, body: schemas.NewNote) -> schemas.Item:
 
 
 @route("POST", f"{V1}/cases/{{id}}/call", status=202, problems=(409,))
-async def call_from_case(ask: Ask, id: UUID, body: schemas.CallAddress) -> schemas.Placed:
-    """Call the customer of a case: your phone rings first."""
-    cti = _cti(ask)
+async def call_from_case(ask: Ask, id: UUID, body: schemas.CallFromCase) -> schemas.Placed:
+    """Call the customer of a case: your phone rings first.
+
+    `exchange` names your written interaction whose seat the call takes until it is over (F5).
+    """
+    cti = cti_of(ask)
     case = await cti.case(id)
-    return await _call(ask, case.contact, body.address, case=id)
+    if body.exchange is not None:
+        view = await cti.interaction(body.exchange)
+        if view.advisor != ask.who.login or view.state != State.ACTIVE or view.seat == "voice":
+            raise Problem(409, "not-yours", "Only a written interaction that you are in can lend its seat.")
+    return await _call(ask, case.contact, body.address, case=id, exchange=body.exchange)
 
 
-async def _call(ask: Ask, contact: UUID, address: UUID, case: UUID | None) -> schemas.Placed:
-    cti = _cti(ask)
+async def _call(
+    ask: Ask, contact: UUID, address: UUID, case: UUID | None, exchange: UUID | None = None
+) -> schemas.Placed:
+    cti = cti_of(ask)
     person = await cti.contact(contact)
     known = next((a for a in person.addresses if a.id == address), None)
     if known is None:
@@ -553,29 +452,36 @@ async def _call(ask: Ask, contact: UUID, address: UUID, case: UUID | None) -> sc
         error = FieldError("address", "a phone number", known.kind)
         raise Problem(422, "invalid", "Only phone numbers can be called.", errors=[error])
     try:
-        placed = await cti.control.call_out(ask.who.login, known.value, case=case, contact=person.id)
+        placed = await cti.control.call_out(
+            ask.who.login,
+            known.value,
+            case=case,
+            contact=person.id,
+            exchange=exchange,
+            language=person.language,
+        )
     except NotPossible as error:
-        raise _no(error) from None
+        raise not_possible(error) from None
     return schemas.Placed(interaction=placed)
 
 
 @route("GET", f"{V1}/contacts")
 async def find_contacts(ask: Ask, text: SearchText = "", limit: Limit = 20) -> schemas.Contacts:
     """Contacts by name, company, or number in any form."""
-    found = await _cti(ask).stores.contacts.find(text, limit=limit)
+    found = await cti_of(ask).stores.contacts.find(text, limit=limit)
     return schemas.Contacts(items=[rows.contact_row(c) for c in found])
 
 
 @route("GET", f"{V1}/contacts/{{id}}")
 async def get_contact(ask: Ask, id: UUID) -> schemas.Contact:
     """A contact with addresses, cases and last interactions."""
-    return await _cti(ask).contact_whole(id)
+    return await cti_of(ask).contact_whole(id)
 
 
 @route("POST", f"{V1}/contacts", status=201, problems=(409,))
 async def create_contact(ask: Ask, body: schemas.NewContact) -> schemas.Contact:
     """Add a contact."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     contact = cti.ids()
     await cti.submit(
         ContactChanged,
@@ -593,7 +499,7 @@ async def create_contact(ask: Ask, body: schemas.NewContact) -> schemas.Contact:
 @route("PATCH", f"{V1}/contacts/{{id}}", problems=(409,))
 async def change_contact(ask: Ask, id: UUID, body: schemas.ChangeContact) -> schemas.Contact:
     """Change what is known of a contact."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await cti.contact(id)
     await cti.submit(
         ContactChanged,
@@ -611,7 +517,7 @@ async def change_contact(ask: Ask, id: UUID, body: schemas.ChangeContact) -> sch
 @route("POST", f"{V1}/contacts/{{id}}/merge", problems=(409,))
 async def merge_contact(ask: Ask, id: UUID, body: schemas.MergeInto) -> schemas.Contact:
     """Say that two contacts are one person; can be undone."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await cti.contact(id)
     await cti.contact(body.into)
     if id == body.into:
@@ -626,20 +532,20 @@ async def merge_contact(ask: Ask, id: UUID, body: schemas.MergeInto) -> schemas.
 @route("POST", f"{V1}/merges/{{id}}/undo", problems=(404, 409))
 async def undo_merge(ask: Ask, id: UUID) -> None:
     """Take a merge back."""
-    await _cti(ask).submit(MergeUndone, merge=id, by=ask.who.login)
+    await cti_of(ask).submit(MergeUndone, merge=id, by=ask.who.login)
 
 
 @route("POST", f"{V1}/contacts/{{id}}/call", status=202, problems=(409,))
 async def call_contact(ask: Ask, id: UUID, body: schemas.CallAddress) -> schemas.Placed:
     """Call a contact: your phone rings first."""
-    await _cti(ask).contact(id)
+    await cti_of(ask).contact(id)
     return await _call(ask, id, body.address, case=None)
 
 
 @route("GET", f"{V1}/recordings/{{id}}", content="audio/wav")
 async def get_recording(ask: Ask, id: UUID) -> web.StreamResponse:
     """A recording, whole or in ranges; whoever may read the case may hear it."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     found = await cti.stores.recordings.get(id)
     if found is None or await cti.stores.cases.get(found.case) is None:
         raise Problem(404, "not-found", "There is no such recording.")
@@ -657,13 +563,13 @@ async def get_recording(ask: Ask, id: UUID) -> web.StreamResponse:
 @route("GET", f"{V1}/board")
 async def get_board(ask: Ask) -> schemas.Board:
     """The live board: one row for each queue and channel."""
-    return _cti(ask).live.board(ask.who)
+    return cti_of(ask).live.board(ask.who)
 
 
 @route("GET", f"{V1}/trees")
 async def list_trees(ask: Ask) -> list[schemas.TreeRow]:
     """The published trees, with how many customers are inside."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     inside = cti.live.inside() if cti.live.inside else {}
     return [
         schemas.TreeRow(
@@ -679,7 +585,7 @@ async def list_trees(ask: Ask) -> list[schemas.TreeRow]:
 @route("GET", f"{V1}/trees/{{id}}")
 async def get_tree(ask: Ask, id: ShortId) -> dict[str, Any]:
     """The picture of a tree: nodes, words, exits, and who is inside now."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     tree = await cti.stores.trees.current(id)
     if tree is None:
         raise Problem(404, "not-found", "There is no such tree.")
@@ -689,12 +595,12 @@ async def get_tree(ask: Ask, id: ShortId) -> dict[str, Any]:
 
 async def _stored_site(ask: Ask) -> Site:
     """As it was written last: who has just changed it reads that, though it comes into force a moment later."""
-    current = await _cti(ask).stores.sites.current()
-    return current.site if current is not None else _cti(ask).site().site
+    current = await cti_of(ask).stores.sites.current()
+    return current.site if current is not None else cti_of(ask).site().site
 
 
 async def _apply(ask: Ask, change: Callable[[Site], Site]) -> SiteVersion:
-    cti = _cti(ask)
+    cti = cti_of(ask)
     current = await cti.stores.sites.current()
     if current is None:
         raise Problem(409, "no-site", "There is no site yet: apply a site file first.")
@@ -704,7 +610,7 @@ async def _apply(ask: Ask, change: Callable[[Site], Site]) -> SiteVersion:
 async def _store_site(ask: Ask, site: Site, base: int) -> SiteVersion:
     _refuse_faults(site)
     try:
-        return await _cti(ask).stores.sites.apply(site, base=base, by=ask.who.login)
+        return await cti_of(ask).stores.sites.apply(site, base=base, by=ask.who.login)
     except Changed as error:
         raise Problem(
             409, "changed-meanwhile", f"Somebody has changed it: version {error.found}. Read it again."
@@ -833,7 +739,7 @@ async def _advisor(ask: Ask, id: str) -> Advisor:
 @route("POST", f"{V1}/advisors/{{id}}/password", roles=ADMINS)
 async def new_login_password(ask: Ask, id: ShortId) -> schemas.Secret:
     """Give an advisor a new password, shown once; every session of theirs ends."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     await _advisor(ask, id)
     password = made_up_password()
     await cti.stores.people.set_password_hash(id, await cti.sign_ins.hash(password))
@@ -846,7 +752,7 @@ async def new_login_password(ask: Ask, id: ShortId) -> schemas.Secret:
 @route("POST", f"{V1}/advisors/{{id}}/phone-password", roles=ADMINS, problems=(409,))
 async def new_phone_password(ask: Ask, id: ShortId) -> schemas.PhoneSecret:
     """Give an advisor's phone a new password, shown once."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     advisor = await _advisor(ask, id)
     if not advisor.phone:
         raise Problem(409, "no-phone", "This advisor has no phone account; give one first.")
@@ -861,11 +767,11 @@ async def new_phone_password(ask: Ask, id: ShortId) -> schemas.PhoneSecret:
 @route("GET", f"{V1}/site", roles=ADMINS, content="application/yaml")
 async def export_site(ask: Ask) -> web.Response:
     """The whole site as a file; X-Site-Version is the `base_version` to send back."""
-    current = await _cti(ask).stores.sites.current()
+    current = await cti_of(ask).stores.sites.current()
     if current is None:
         raise Problem(404, "not-found", "There is no site yet.")
     return web.Response(
-        text=_cti(ask).words.write(current.site),
+        text=cti_of(ask).words.write(current.site),
         content_type="application/yaml",
         charset="utf-8",
         headers={"X-Site-Version": str(current.version)},
@@ -874,7 +780,7 @@ async def export_site(ask: Ask) -> web.Response:
 
 def _mistakes(ask: Ask, text: str) -> list[schemas.Mistake]:
     lang = "fr" if ask.request.headers.get(hdrs.ACCEPT_LANGUAGE, "").lower().startswith("fr") else "en"
-    return [schemas.Mistake(**m) for m in _cti(ask).words.check(text, lang)]
+    return [schemas.Mistake(**m) for m in cti_of(ask).words.check(text, lang)]
 
 
 @route("POST", f"{V1}/site/check", roles=ADMINS)
@@ -889,7 +795,7 @@ async def apply_site(ask: Ask, body: schemas.NewSite) -> schemas.Applied:
     if mistakes := _mistakes(ask, body.yaml):
         errors = [FieldError(f"yaml:{m.line}", f"{m.message}; {m.cure}", m.where or None) for m in mistakes]
         raise Problem(422, "invalid", "The site file has mistakes.", errors=errors)
-    cti = _cti(ask)
+    cti = cti_of(ask)
     site = cti.words.read(body.yaml)
     if site.organisation != cti.site().site.organisation:
         error = FieldError("yaml", cti.site().site.organisation, site.organisation)
@@ -903,7 +809,7 @@ async def events(
     ask: Ask, after: Annotated[int, Field(ge=0, lt=2**63)] | None = None, limit: Limit = 100
 ) -> Any:
     """The log from a sequence number on (supervisors); with `Upgrade: websocket` the live wire of the page."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     if ask.request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
         if not same_origin(ask.request, cti.origins):
             raise Problem(403, "foreign-origin", "Open this from the server's own page.")
@@ -942,7 +848,7 @@ async def healthz(ask: Ask) -> schemas.Health:
 @route("GET", "/readyz", roles=None, returns=schemas.Health)
 async def readyz(ask: Ask) -> web.Response:
     """The server can take a call (200), or not (503) and why."""
-    ok, detail = _cti(ask).ready()
+    ok, detail = cti_of(ask).ready()
     answer = schemas.Health(ok=ok, detail=dict(detail))
     return web.Response(
         status=200 if ok else 503, body=answer.model_dump_json().encode(), content_type="application/json"
@@ -952,7 +858,7 @@ async def readyz(ask: Ask) -> web.Response:
 @route("GET", "/metrics", roles=None, content="text/plain")
 async def metrics(ask: Ask) -> web.Response:
     """Figures for Prometheus; no personal data."""
-    cti = _cti(ask)
+    cti = cti_of(ask)
     board = cti.live.board()
     for row in board.rows:
         WAITING.labels(row.queue, row.channel).set(row.waiting)
@@ -960,6 +866,9 @@ async def metrics(ask: Ask) -> web.Response:
             LEVEL.labels(row.queue, row.channel).set(row.service_level)
     for state, count in cti.live.states().items():
         ADVISORS.labels(state).set(count)
+    for account in await cti.live.accounts() if cti.desk.healthy else ():
+        OUTBOX.labels(account.account, account.channel).set(account.waiting)
+        ACCOUNT_UP.labels(account.account, account.channel).set(account.state != "down")
     for (method, status), count in ask.request.app[FIGURES].requests.items():
         REQUESTS.labels(method, str(status)).set(count)
     return web.Response(
@@ -968,7 +877,8 @@ async def metrics(ask: Ask) -> web.Response:
     )
 
 
-ROUTES: tuple[Route, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Route))
+_OWN = tuple(value for value in list(globals().values()) if isinstance(value, Route))
+ROUTES: tuple[Route, ...] = (*_OWN, *threads.ROUTES, *files.ROUTES, *statistics.ROUTES)
 
 
 def console_application(

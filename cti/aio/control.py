@@ -310,8 +310,14 @@ class CallControl:
         *,
         case: UUID | None = None,
         contact: UUID | None = None,
+        exchange: UUID | None = None,
+        language: str | None = None,
     ) -> UUID:
-        """Click-to-call (T9): the advisor's phone rings first, then the customer is called. Returns at once."""
+        """Click-to-call (T9): the advisor's phone rings first, then the customer is called. Returns at once.
+
+        `exchange` is the written interaction whose seat the call takes until it is over (F5); `language` that of the
+        customer, for what is announced to both.
+        """
         person = next((a for a in self.site().advisors if a.id == advisor), None)
         if person is None or not person.phone:
             raise NotPossible("no_phone")
@@ -326,7 +332,7 @@ class CallControl:
             phase=Phase.CALLING_ADVISOR,
             advisor_leg=f"{call}.1",
             customer_leg=f"{call}.2",
-            language=person.language,
+            language=language if language in self.site().languages else person.language,
             number=number,
         )
         self._talks[interaction] = talk
@@ -340,6 +346,7 @@ class CallControl:
             case=case,
             contact=contact,
             advisor=advisor,
+            exchange=exchange,
         )
         if outcome.refused:
             self._drop(talk)

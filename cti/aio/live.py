@@ -31,13 +31,15 @@ from cti.aio.titles import TreeTitles
 from cti.board import ADVISOR_STATES, Tally
 from cti.board import Live as Waits
 from cti.board import rows as board_rows
+from cti.collision import Viewers
 from cti.session import Seat, Seats, Work
 from routing.aio.web import SUPERVISORS, Caller
+from routing.channel import Manifest
 from routing.distribution import Board as EngineBoard
 from routing.models import Clock, Event, Presence, State, T
 from routing.projection import AdvisorRow, InteractionRow
 from routing.site import Advisor, Site
-from routing.store import InteractionView, PopRows, Stores, WebSession
+from routing.store import HelpView, InteractionView, MessageView, PopRows, Stores, ThreadView, WebSession
 
 log = structlog.get_logger(__name__)
 
@@ -58,9 +60,16 @@ WAIT = Histogram(
     ["queue"],
     buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800),
 )
+MESSAGES = Counter(
+    "monofil_messages_total", "Messages by channel and by what became of them", ["channel", "status"]
+)
 SLOW = Counter("monofil_pages_slow_total", "Pages closed because they did not read")
 
-FROM_PAGE: TypeAdapter[schemas.Shown | schemas.Watch | schemas.Ping] = TypeAdapter(schemas.FromPage)
+LAST_MESSAGES = 5  # of a written interaction, told with its offer
+
+FROM_PAGE: TypeAdapter[schemas.Shown | schemas.Watch | schemas.Viewing | schemas.Ping] = TypeAdapter(
+    schemas.FromPage
+)
 
 INTERACTION_EVENTS = frozenset(
     {
@@ -82,16 +91,37 @@ INTERACTION_EVENTS = frozenset(
         T.INTERRUPTED,
         T.LEFT_QUEUE,
         T.WRAPUP_CODED,
+        T.HANDED_BACK,
+        T.SEAT_LENT,
+        T.SEAT_RETURNED,
     }
 )
-CASE_EVENTS = frozenset({T.CASE_OPENED, T.CASE_CHANGED, T.CASE_REOPENED, T.CASE_CHOSEN})
+MESSAGES_ADDED = frozenset({T.MESSAGE_RECEIVED, T.MESSAGE_WRITTEN})
+MESSAGE_EVENTS = MESSAGES_ADDED | {T.MESSAGE_STATUS, T.MESSAGE_CHANGED, T.ATTACHMENT_STORED}
+THREAD_EVENTS = MESSAGES_ADDED | rows.FINAL | {T.INTERACTION_OPENED}
+HELP_EVENTS = frozenset({T.HELP_ASKED, T.HELP_ANSWERED})
+CASE_EVENTS = frozenset(
+    {
+        T.CASE_OPENED,
+        T.CASE_CHANGED,
+        T.CASE_REOPENED,
+        T.CASE_CHOSEN,
+        T.CASES_MERGED,
+        T.CASE_MERGE_UNDONE,
+    }
+)
 CONTACT_EVENTS = frozenset(
     {T.CONTACT_CHANGED, T.ADDRESS_ADDED, T.CONTACTS_MERGED, T.MERGE_UNDONE, T.CONTACT_CREATED}
 )
 
 
+HUMANS = frozenset({"advisor", "elsewhere"})  # who answers a customer as a person
+
+
 class Desk(Protocol):
     def subscribe(self, hear: Callable[[Event], None]) -> Callable[[], None]: ...
+
+    def interaction(self, interaction: UUID) -> InteractionRow | None: ...
 
     def interactions(self) -> list[InteractionRow]: ...
 
@@ -222,7 +252,7 @@ class Page:
         """Queue one frame; a board that was not sent yet gives way to the newer one."""
         if self.closing is not None:
             return
-        if kind == "board.changed" or kind.startswith("trees.inside"):
+        if kind in {"board.changed", "inbox.changed"} or kind.startswith("trees.inside"):
             for n, (queued, old, _) in enumerate(self.queue):
                 if queued == kind:
                     self.queued_bytes -= len(old)
@@ -257,6 +287,7 @@ class Live:
         stores: Stores,
         site: Callable[[], Site],
         clock: Clock,
+        channels: Mapping[str, Manifest] | None = None,
         inside: Callable[[], Mapping[str, Mapping[int, Mapping[str, int]]]] | None = None,
         recording: Callable[[UUID], bool] = lambda _: False,
         version: str = "0.1.0",
@@ -265,6 +296,7 @@ class Live:
     ) -> None:
         """`inside`: callers in each tree, version and node; `recording`: whether an interaction is recorded now."""
         self.desk, self.stores, self.site, self.clock = desk, stores, site, clock
+        self.channels = channels or {}
         self.inside = inside
         self.recording, self.version, self.board_every_s = recording, version, board_every_s
         self.recheck_every_s = recheck_every_s
@@ -289,9 +321,15 @@ class Live:
         self._unsubscribe: Callable[[], None] | None = None
         self._shown_inside = ""
         self._lit: set[str] = set()
+        self._viewers = Viewers()
+        self._unread: dict[UUID, set[int]] = {}  # live written interaction → its customer's unread messages
+        self._looked: dict[UUID, int] = {}  # … → what its advisor has seen or answered, as a sequence number
+        self._inbox_dirty = False
 
     async def __aenter__(self) -> Live:
         self._unsubscribe = self.desk.subscribe(self._heard)
+        for row in self.desk.interactions():
+            self.tally.know(row.id, row.seat)
         await self._replay_day()
         for seat in seats_of(self.desk, self.site(), self.clock.now()):
             self.seats.put(seat)
@@ -375,6 +413,14 @@ class Live:
         owners.add(self._owner(event))
         self._dirty |= changed is not None
         self._note(event)
+        self._count_unread(event)
+        self._count_message(event)
+        self._inbox_dirty |= (
+            event.type in INTERACTION_EVENTS
+            or event.type in MESSAGES_ADDED
+            or event.type in CASE_EVENTS
+            or event.type in HELP_EVENTS
+        )
         self._outdate(event)
         self.seq = max(self.seq, event.seq)
         past = _Past(event, frozenset(a for a in owners if a), changed)
@@ -394,6 +440,127 @@ class Live:
             self._offers[interaction] = event
         elif event.type is T.OFFER_ENDED or event.type in rows.FINAL:
             self._offers.pop(interaction, None)
+
+    def _count_unread(self, event: Event) -> None:
+        interaction = event.interaction
+        if interaction is None:
+            return
+        if event.type is T.INTERACTION_OPENED and event.data.get("channel") != "voice":
+            self._unread[interaction] = set()
+        elif event.type in rows.FINAL:
+            self._unread.pop(interaction, None)
+            self._looked.pop(interaction, None)
+        elif event.type is T.MESSAGE_RECEIVED and interaction in self._unread:
+            if not event.data.get("automatic") and not event.data.get("standby"):
+                self._unread[interaction].add(event.seq)
+        elif event.type is T.MESSAGE_WRITTEN and event.data.get("author") in HUMANS:
+            self._look(interaction, event.seq)
+
+    def _count_message(self, event: Event) -> None:
+        status = {T.MESSAGE_RECEIVED: "received", T.MESSAGE_WRITTEN: "written"}.get(event.type)
+        if event.type is T.MESSAGE_STATUS:
+            status = str(event.data["status"])
+        if status is not None and event.interaction is not None:
+            row = self.desk.interaction(event.interaction)
+            MESSAGES.labels(row.channel if row else "unknown", status).inc()
+
+    def _look(self, interaction: UUID, seq: int) -> None:
+        if interaction in self._unread:
+            self._unread[interaction].clear()
+            self._looked[interaction] = seq
+
+    async def _count_of(self, view: InteractionView) -> int:
+        """The unread messages of a written interaction that lives; read once for those from before our start."""
+        if view.thread is None or view.ended_at is not None:
+            return 0
+        if view.id not in self._unread:
+            counted = self._unread[view.id] = set()
+            try:
+                before = await self.stores.messages.of_interaction(view.id)
+            except BaseException:
+                self._unread.pop(view.id, None)
+                raise
+            ours = max((m.seq for m in before if m.author in HUMANS), default=0)
+            since = max(ours, self._looked.get(view.id, 0))
+            counted |= {
+                m.seq
+                for m in before
+                if m.direction == "in" and m.seq > since and not m.automatic and not m.standby
+            }
+        return len(self._unread.get(view.id, ()))
+
+    async def interaction(self, view: InteractionView) -> schemas.Interaction:
+        return rows.interaction(view, recording=self.recording(view.id), unread=await self._count_of(view))
+
+    def message(self, view: MessageView) -> schemas.Message:
+        site = self.site()
+        account = next((a for a in site.accounts if a.id == view.account), None)
+        return rows.message(view, account.channel if account else "", site)
+
+    def thread(self, view: ThreadView) -> schemas.Thread:
+        """Of a channel that is not here any more, nothing can be written."""
+        manifest = self.channels.get(view.channel) or Manifest(
+            name=view.channel,
+            seat="chat",
+            address_kind=view.address_kind,
+            labels={},
+            text_chars=0,
+            window_h=0.0,
+        )
+        return rows.thread(view, manifest, self.site(), self.clock.now())
+
+    def viewers(self, case: UUID) -> list[schemas.Viewer]:
+        names = {a.id: a.first_name for a in self.site().advisors}
+        return [
+            schemas.Viewer(login=login, first_name=names.get(login, login), doing=doing)  # type: ignore[arg-type]
+            for login, doing in self._viewers.of(case).items()
+        ]
+
+    async def accounts(self) -> list[schemas.AccountRow]:
+        """Every account of the site, as it stands."""
+        site = self.site()
+        if not site.accounts:
+            return []
+        states = {state.account: state for state in await self.stores.account_states.all()}
+        waiting = await self.stores.outbox.lengths()
+        language = site.languages[0]
+        return [
+            rows.account_row(
+                a, self.channels.get(a.channel), states.get(a.id), language, waiting.get(a.id, 0)
+            )
+            for a in site.accounts
+        ]
+
+    def viewing(self, case: UUID, login: str, doing: str, page: int = 0) -> None:
+        """Somebody looks at a case or types in it; their colleagues see it at once."""
+        if self._viewers.said(case, login, page, doing, time.monotonic()):
+            self._show_viewers(case)
+
+    def _show_viewers(self, case: UUID) -> None:
+        data = {"case": str(case), "viewers": self.viewers(case)}
+        self._tell("case.viewers", data, lambda page: case in page.cases)
+
+    def customer_typing(self, interaction: UUID, on: bool) -> None:
+        """The customer types (or has stopped): said by the channel."""
+        row = self.desk.interaction(interaction)
+        owner = self.seats.owner(interaction)
+        if row is not None:
+            data = {"interaction": str(interaction), "on": on}
+            self._tell(
+                "customer.typing", data, lambda page: page.caller.login == owner or row.case_id in page.cases
+            )
+
+    async def seen(self, interaction: UUID) -> None:
+        """Its advisor has read what the customer wrote."""
+        view = await self.stores.timeline.interaction(interaction)
+        if view is None or not await self._count_of(view):
+            return
+        self._look(interaction, self.seq)
+        shown = (await self.interaction(view)).model_dump(mode="json")
+        owner = view.advisor
+        self._tell(
+            "interaction.changed", shown, lambda page: page.caller.login == owner or view.case in page.cases
+        )
 
     def _owner(self, event: Event) -> str | None:
         return self.seats.owner(event.interaction) if event.interaction else None
@@ -477,7 +644,7 @@ class Live:
         ):
             view = await self._view(interaction)
         if view is not None and (kind in INTERACTION_EVENTS or kind in {T.OFFERED, T.OFFER_ENDED}):
-            shown = rows.interaction(view, recording=self.recording(view.id))
+            shown = await self.interaction(view)
             beside.append(
                 ("interaction.changed", shown, mine, SUPERVISORS, None, f"interactions/{interaction}")
             )
@@ -494,6 +661,18 @@ class Live:
             }
             main = ("offer.ended", data, mine, frozenset(), None, f"offers/{event.data['offer']}")
         case = case or (view.case if view else None)
+        writer = frozenset({str(event.data["by"])} if event.data.get("by") else ())
+        if view is not None and kind in MESSAGES_ADDED:
+            shown = await self.interaction(view)
+            beside.append(
+                ("interaction.changed", shown, mine, frozenset(), case, f"interactions/{interaction}")
+            )
+        of_thread = event.data.get("thread") or (view.thread if view else None)
+        if wanted and of_thread is not None and kind in THREAD_EVENTS:
+            told = await self.stores.messages.thread(UUID(str(of_thread)))
+            if told is not None:
+                row_ = {"thread": self.thread(told)}
+                beside.append(("thread.changed", row_, mine, frozenset(), case, f"threads/{of_thread}"))
         if wanted and case is not None and rows.timeline_kind(event):
             notes = await timeline.notes(case) if kind is T.NOTE_ADDED else {}
             recordings = {}
@@ -503,10 +682,8 @@ class Live:
                 }
             item = rows.item(event, notes=notes, view=view, recordings=recordings)
             if item is not None:
-                to = mine | frozenset({str(event.data["by"])} if event.data.get("by") else ())
-                beside.append(
-                    ("timeline.added", {"case": case, "item": item}, to, frozenset(), case, f"cases/{case}")
-                )
+                item_ = {"case": case, "item": item}
+                beside.append(("timeline.added", item_, mine | writer, frozenset(), case, f"cases/{case}"))
         if (
             wanted
             and case is not None
@@ -514,8 +691,25 @@ class Live:
         ):
             found = await self.stores.cases.get(case)
             if found is not None:
-                to = mine | frozenset({str(event.data["by"])} if event.data.get("by") else ())
+                to = mine | writer
                 beside.append(("case.changed", rows.case_row(found), to, frozenset(), case, f"cases/{case}"))
+        if wanted and kind in MESSAGE_EVENTS:
+            message = await self.stores.messages.get(UUID(str(event.data["message"])))
+            if message is not None:
+                name = "message.added" if kind in MESSAGES_ADDED else "message.changed"
+                said = {"message": self.message(message)}
+                main = (name, said, mine | writer, frozenset(), message.case, f"messages/{message.id}")
+        if kind in HELP_EVENTS and case is not None:
+            asked = await self._help(case, UUID(str(event.data["help"])))
+            if asked is not None:
+                help_ = {"help": rows.help_row(asked)}
+                main = ("help.changed", help_, frozenset(), frozenset(), None, f"helps/{asked.id}")
+        if kind is T.ACCOUNT_CHANGED:
+            for account in await self.accounts():
+                if account.account == event.data["account"]:
+                    row__ = {"account": account}
+                    subject_ = f"accounts/{account.account}"
+                    main = ("account.changed", row__, frozenset(), frozenset(), None, subject_)
         if kind in CONTACT_EVENTS and event.contact is not None:
             data = {"contact": str(event.contact)}
             main = ("contact.changed", data, frozenset(), frozenset(), None, f"contacts/{event.contact}")
@@ -531,6 +725,9 @@ class Live:
             kind_, data, to, roles, of_case, subject = main
             text = frame(kind_, data, event.at, event.seq, id=event.id, subject=subject)
             yield Out(event.seq, text, kind_, to, roles, of_case)
+
+    async def _help(self, case: UUID, id: UUID) -> HelpView | None:
+        return next((h for h in await self.stores.helps.of_case(case) if h.id == id), None)
 
     async def _pump(self) -> None:
         while True:
@@ -571,18 +768,23 @@ class Live:
         if found is None:
             return None
         queue = next((q for q in self.site().queues if q.id == found.interaction.queue), None)
+        called = found.interaction.channel == "voice"
         offer = schemas.Offer(
             id=UUID(str(made.data["offer"])),
-            interaction=rows.interaction(found.interaction),
+            interaction=await self.interaction(found.interaction),
             deadline=datetime.fromtimestamp(float(made.data["deadline"]), made.at.tzinfo),
             made_at=made.at,
             pop=await self._told(found),
-            pop_at=queue.pop if queue else "ring",
+            pop_at=queue.pop if queue and called else "ring",
         )
         return offer, found
 
     async def _told(self, found: PopRows) -> schemas.Pop:
-        return screenpop.pop(found, self.site(), self.clock.now(), await self.titles.of(found.path))
+        titles = await self.titles.of(found.path)
+        messages: list[MessageView] = []
+        if found.interaction.thread is not None:
+            messages = list(await self.stores.messages.of_interaction(found.interaction.id))[-LAST_MESSAGES:]
+        return screenpop.pop(found, self.site(), self.clock.now(), titles, messages)
 
     async def pop(self, interaction: UUID) -> schemas.Pop | None:
         """What the advisor of an interaction was told, as it stands now."""
@@ -645,8 +847,7 @@ class Live:
             waiting = [
                 row
                 for row in self.desk.interactions()
-                if (row.queue, row.channel) == (queue, channel)
-                and row.state in {State.WAITING, State.OFFERED}
+                if (row.queue, row.seat) == (queue, channel) and row.state in {State.WAITING, State.OFFERED}
             ]
             return [row.id for row in sorted(waiting, key=lambda row: (row.since or row.opened_at, row.id))]
         of_the_day = ("answered", "abandoned") if figure == "served" else (figure,)
@@ -730,7 +931,7 @@ class Live:
         for interaction in list(seat.lines):
             view = await self.stores.timeline.interaction(interaction)
             if view is not None:
-                interactions.append(rows.interaction(view, recording=self.recording(interaction)))
+                interactions.append(await self.interaction(view))
             made = self._offers.get(interaction)
             if made is not None and made.advisor == caller.login and (offer := await self.offer(made)):
                 offers.append(offer)
@@ -753,6 +954,14 @@ class Live:
                 schemas.QueueRow(id=q.id, name=q.name, wrapup_codes=list(q.wrapup_codes)) for q in site.queues
             ],
             site=schemas.SiteRow(name=site.name, languages=list(site.languages), time_zone=site.time_zone),
+            accounts=await self.accounts(),
+            channels={
+                name: rows.channel_row(manifest, site.languages[0])
+                for name, manifest in self.channels.items()
+            },
+            tags=list(site.tags),
+            archive_reasons=list(site.archive_reasons),
+            helps=[rows.help_row(h) for h in await self.stores.helps.open()],
         )
 
     async def serve(
@@ -781,6 +990,8 @@ class Live:
         finally:
             self.pages.discard(page)
             PAGES.set(len(self.pages))
+            for case in self._viewers.left(caller.login, id(page)):
+                self._show_viewers(case)
             page.close(WSCloseCode.OK)
             await asyncio.gather(writer, return_exceptions=True)
         return wire
@@ -825,6 +1036,10 @@ class Live:
                 (page.topics.add if kind == "watch" else page.topics.discard)(topic)
                 self._shown_inside = ""
                 self._dirty = True
+            case schemas.Viewing(case=case, doing=doing):
+                if doing != "none":
+                    self.looks_at(page.caller.login, case)
+                self.viewing(case, page.caller.login, doing, id(page))
             case schemas.Ping():
                 self._put(page, "pong", _rest("pong", {}, self.clock.now()), time.monotonic())
         return True
@@ -881,8 +1096,13 @@ class Live:
             stuck = page.closing is not None and now_s - page.closing_since_s > CLOSING_S
             if stuck and page.transport is not None:
                 page.transport.abort()  # the farewell does not get through either
+        for case in self._viewers.expire(now_s):
+            self._show_viewers(case)
         if not self.pages:
             return
+        if self._inbox_dirty:
+            self._inbox_dirty = False
+            self._tell("inbox.changed", {}, lambda page: True)
         if self._dirty or any(w.waiting for w in self._waits(self.clock.now()).values()):
             self._dirty = False
             self._show_board(now_s)

@@ -42,7 +42,8 @@ NESTING_CAP = 64
 SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-        "media-src 'self' blob:; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; "
+        "media-src 'self' blob:; connect-src 'self'; manifest-src 'self'; frame-src 'self'; "
+        "frame-ancestors 'none'; "
         "base-uri 'none'; form-action 'self'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -84,13 +85,16 @@ class Problem(Exception):
         *,
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
+        """`more` are further members of the document (RFC 9457 3.2), as JSON."""
         super().__init__(kind)
         self.status, self.kind, self.detail = status, kind, detail
-        self.errors, self.headers = tuple(errors), dict(headers or {})
+        self.errors, self.headers, self.more = tuple(errors), dict(headers or {}), dict(more or {})
 
     def response(self, request_id: str = "") -> web.Response:
         document: dict[str, Any] = {
+            **self.more,
             "type": f"/problems/{self.kind}",
             "title": self.kind.replace("-", " "),
             "status": self.status,
@@ -159,6 +163,7 @@ class Route:
     status: int
     content: str | None
     problems: tuple[int, ...]
+    upload_bytes: int | None = None  # takes multipart/form-data with one file, which may be so large
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -177,6 +182,7 @@ def route(
     returns: Any = None,
     problems: Iterable[int] = (),
     headers: Mapping[str, str] | None = None,
+    upload_bytes: int | None = None,
 ) -> Callable[[Handler], Route]:
     """Make a Route of a handler.
 
@@ -213,6 +219,7 @@ def route(
             status=status if plain or content else 204,
             content=content,
             problems=tuple(problems),
+            upload_bytes=upload_bytes,
             headers=dict(headers or {}),
         )
 
@@ -461,8 +468,9 @@ def application(
 
     def bind(r: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def serve(request: web.Request) -> web.StreamResponse:
-            if (request.content_length or 0) > BODY_CAP_BYTES:
-                raise Problem(413, "too-large", f"At most {BODY_CAP_BYTES} bytes.")
+            most = r.upload_bytes or BODY_CAP_BYTES
+            if (request.content_length or 0) > most:
+                raise Problem(413, "too-large", f"At most {most} bytes.")
             caller = await identify(request) if r.roles is not None else None
             guard(r, request, caller, allowed)
             lang = language_of(request)
@@ -559,6 +567,16 @@ def openapi(routes: Sequence[Route], *, title: str, version: str) -> dict[str, A
                 "required": r.body_required,
                 "content": {"application/json": {"schema": schemas[((n, "body!"), "validation")]}},
             }
+        if r.upload_bytes is not None:
+            form = {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            }
+            operation["requestBody"] = {
+                "required": True,
+                "content": {"multipart/form-data": {"schema": form}},
+            }
         answer: dict[str, Any] = {"description": "as asked"}
         if r.content is not None:
             answer["content"] = {r.content: {}}
@@ -567,6 +585,7 @@ def openapi(routes: Sequence[Route], *, title: str, version: str) -> dict[str, A
         responses: dict[str, Any] = {str(r.status): answer}
         expected = set(r.problems) | ({401} if r.roles is not None else set())
         expected |= {422} if r.parameters or r.body is not None else set()
+        expected |= {413, 415, 422} if r.upload_bytes is not None else set()
         expected |= {413, 415} if r.body is not None else set()
         if r.method not in SAFE_METHODS or (r.roles is not None and r.roles != EVERYONE):
             expected.add(403)
