@@ -157,6 +157,10 @@ class Courier:
         if self._session is not None:
             await self._session.close()
 
+    def nudge(self) -> None:
+        """Look at the clock again: it has been shifted (tests, demo)."""
+        self._wake.set()
+
     def _start(self, work: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
