@@ -2,11 +2,16 @@
 
 A flow's `keys` are words, pressed key by key when the walk next listens; `-` lets the time run out, `.` hangs up.
 What is said is heard to its end. `http` gives each look-up node's answer (`ok: {...}`, `empty`, `error`, `timeout`).
+A flow with `talk` is read instead: each line is what the customer writes, what button is pressed, or what the bot must
+have written since, in these words and in this order.
 A file names the trees it walks and holds the flows:
 
     trees: [accueil.yaml, suivi.yaml]
     flows:
       - {name: a complaint, tree: accueil, keys: "1 2", hours: {bureau: true}, expect: language notice open main wait}
+      - name: a complaint in writing
+        tree: messages
+        talk: [customer: "un colis abîmé", bot: "assistant automatique", press: "Réclamation", bot: "Un conseiller"]
 """
 
 from __future__ import annotations
@@ -40,13 +45,33 @@ from ivr.events import (
     TimedOut,
     Transfer,
     TransferEnded,
+    Wrote,
 )
 from ivr.interpreter import Interpreter, Phase
+from ivr.text import Message, Texts, disclosure, moment, render
 from ivr.tree import BadTree, Forest, parse, plant
+from ivr.turn import Turn, go_on
+from routing.channel import CHAT, MAIL, Manifest
 
 STEPS = 500  # inputs a flow may take
 SAY_S = 1.0  # every announcement is taken to last so long
 IsOpen = Callable[[str, datetime | None], bool | None]
+
+
+SHOWN = {
+    CHAT: Manifest(name=CHAT, seat=CHAT, address_kind=CHAT, labels={}, quick_replies=13),
+    MAIL: Manifest(name=MAIL, seat=MAIL, address_kind="email", labels={}),
+}
+
+
+class Line(BaseModel):
+    """One line of a conversation: exactly one of these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    customer: str | None = None
+    press: str | None = None  # the title of a button that is shown
+    bot: str | None = None  # what the bot must have written since, somewhere in it
+    silent: bool | None = None  # True: it must have written nothing
 
 
 class Flow(BaseModel):
@@ -66,7 +91,15 @@ class Flow(BaseModel):
     queue: str = "accepted"  # what becomes of the wait: accepted, left, closing, overflow, refused
     transfer: str = "connected"
     speaks: str | None = None  # the language on the contact's card
-    expect: Annotated[list[str], BeforeValidator(lambda v: v.split() if isinstance(v, str) else v)]
+    talk: list[Line] = []  # a written conversation, in place of keys
+    channel: str = CHAT  # of a written one: chat | mail
+    subject: str = ""
+    sender: str = ""
+    box: str = ""
+    bot: str = "Colette"
+    expect: Annotated[list[str] | None, BeforeValidator(lambda v: v.split() if isinstance(v, str) else v)] = (
+        None
+    )
     ends: str | None = None  # "queue NAME", "hangup OUTCOME", "transfer", "left"
     language: str | None = None
     facts: dict[str, Any] = {}
@@ -96,8 +129,13 @@ class Result:
         return not self.wrong
 
 
-def run_file(text: str, read: Callable[[str], str], *, is_open: IsOpen | None = None) -> list[str]:
-    """Walk all flows of a file; what is wrong, a sentence each. `read` gives the text of a tree named in it."""
+def run_file(
+    text: str, read: Callable[[str], str], *, is_open: IsOpen | None = None, texts: Texts | None = None
+) -> list[str]:
+    """Walk all flows of a file; what is wrong, a sentence each. `read` gives the text of a tree named in it.
+
+    `texts` are the recordings' words in writing, for written conversations.
+    """
     try:
         document, where = parse(text)
         file = FlowFile.model_validate(document)
@@ -116,7 +154,10 @@ def run_file(text: str, read: Callable[[str], str], *, is_open: IsOpen | None = 
                 f"{flow.name}: there is no tree {flow.tree!r} among {', '.join(sorted(forest.trees))}"
             )
             continue
-        result = run(flow, forest, is_open=is_open, leave_keys=file.leave_keys)
+        if flow.talk:
+            result = converse(flow, forest, is_open=is_open, texts=texts or {})
+        else:
+            result = run(flow, forest, is_open=is_open, leave_keys=file.leave_keys)
         wrong += [f"{flow.name}: {what}" for what in result.wrong]
     return wrong
 
@@ -165,6 +206,108 @@ def run(
     return result
 
 
+def converse(flow: Flow, forest: Forest, *, is_open: IsOpen | None = None, texts: Texts) -> Result:
+    """Hold the written conversation of the flow and compare; the first line is what the customer writes first."""
+    opening = next((it.customer for it in flow.talk if it.customer is not None), "")
+    walk = Interpreter(
+        forest,
+        flow.tree,
+        {
+            "channel": flow.channel,
+            "account": "test",
+            "sender": flow.sender,
+            "subject": flow.subject,
+            "text": opening,
+            "box": flow.box,
+            "bot": flow.bot,
+        },
+        language=flow.speaks,
+        written=True,
+        opening=opening,
+    )
+    result = Result(flow.name)
+    manifest = SHOWN.get(flow.channel, SHOWN[CHAT])
+    fresh: list[Message] = []
+    shown: tuple[tuple[str, str], ...] = ()
+    begun = disclosed = False
+    for number, line in enumerate(flow.talk, 1):
+        if line.bot is not None or line.silent:
+            _heard(line, number, fresh, result)
+            continue
+        told = Wrote(line.customer or "")
+        if line.press is not None:
+            payload = next((p for title, p in shown if title == line.press), None)
+            if payload is None:
+                result.wrong.append(
+                    f"line {number}: there is no button {line.press!r} among {[t for t, _ in shown]}"
+                )
+                continue
+            told = Wrote(line.press, payload)
+        commands = walk.step(told, float(number)) if begun else walk.start(float(number))
+        begun = True
+        turn = _turn(walk, commands, flow, result, is_open, float(number))
+        says = "" if disclosed else disclosure(flow.bot, turn.languages or (walk.language,), manifest.seat)
+        fresh = render(turn.says, turn.asked, manifest, texts, disclose=says)
+        disclosed = disclosed or bool(fresh)
+        shown = fresh[-1].buttons if fresh else shown
+        result.said += [m.text for m in fresh]
+    result.language = walk.language
+    _compare(flow, result)
+    return result
+
+
+def _heard(line: Line, number: int, fresh: list[Message], result: Result) -> None:
+    if line.silent:
+        if fresh:
+            result.wrong.append(f"line {number}: expected silence, the bot wrote {fresh[0].text!r}")
+        return
+    wanted = line.bot or ""
+    for i, message in enumerate(fresh):
+        if wanted in message.text or any(wanted == title for title, _ in message.buttons):
+            del fresh[:i]
+            return
+    result.wrong.append(f"line {number}: expected {wanted!r}, the bot wrote {[m.text for m in fresh]}")
+
+
+def _turn(
+    walk: Interpreter,
+    commands: Sequence[Command],
+    flow: Flow,
+    result: Result,
+    is_open: IsOpen | None,
+    now: float,
+) -> Turn:
+    """One turn with the answers that the flow gives."""
+
+    def calendar(name: str) -> tuple[bool | None, float | None]:
+        open_ = flow.hours.get(name)
+        if open_ is None and is_open is not None:
+            open_ = is_open(name, flow.at)
+        return open_, None if open_ is not False else OPENS_S
+
+    turn = Turn()
+    while True:
+        need = go_on(
+            walk, commands, turn, now, calendar, lambda at: moment(at, 0.0, "Europe/Paris", walk.language)
+        )
+        if need is None:
+            break
+        told = (
+            _stub(flow.http.get(need.node, "error"))
+            if isinstance(need, LookUp)
+            else LanguageKnown(flow.speaks)
+        )
+        commands = walk.step(told, now)
+    result.nodes += [p.node for p in turn.passed if isinstance(p, Entered)]
+    result.facts |= turn.facts
+    if turn.enqueue is not None:
+        result.ends = f"queue {turn.enqueue.queue}"
+    if turn.ended is not None:
+        result.ends = f"hangup {turn.ended}"
+    return turn
+
+
+OPENS_S = 370_800.0  # Monday 5 January 1970, 8:00 in Paris, told on Thursday the 1st
 SPEAKS = frozenset(
     {Phase.SAYING, Phase.PROMPTING, Phase.READING, Phase.ANNOUNCING, Phase.PARTING, Phase.ASKING}
 )
@@ -218,7 +361,7 @@ def _stub(answer: Any) -> LookedUp:
 
 
 def _compare(flow: Flow, result: Result) -> None:
-    if result.nodes != flow.expect:
+    if flow.expect is not None and result.nodes != flow.expect:
         result.wrong.append(f"nodes: expected {' '.join(flow.expect)}, got {' '.join(result.nodes)}")
     if flow.ends is not None and result.ends != flow.ends:
         result.wrong.append(f"end: expected {flow.ends}, got {result.ends}")

@@ -787,7 +787,7 @@ class _Checker:
             case "queue":
                 wanted = ["error"]
                 more = {"left", "closing", "overflow", "refused"}
-                if self.context.leave_keys.get(node.queue):
+                if self.context.leave_keys.get(node.queue) and "voice" in head.channels:
                     wanted.append("left")
             case "language":
                 wanted = ["done", "error"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+from ivr.aio.text import read_texts
 from ivr.flowtest import Flow, run, run_file
 from routing import hours
 from routing.site import Hours
-from tests.ivr.walks import SHIPPED
+from tests.ivr.walks import SHIPPED, SOUNDS
 
 FILE = Path(__file__).parent / "accueil.flows.yaml"
 WEEK = Hours("bureau", dict.fromkeys(range(5), ("08:00-19:00",)), holidays="FR")
@@ -51,3 +52,18 @@ def test_the_calendar_decides_the_branch_at_a_given_time() -> None:
     ):
         flow = Flow(name=at, tree="accueil", at=datetime.fromisoformat(at), keys=["1", "."], expect=[])
         assert run(flow, SHIPPED, is_open=is_open).nodes[3] == node
+
+
+MESSAGES = Path(__file__).parent / "messages.flows.yaml"
+
+
+def test_the_shipped_conversations_pass() -> None:
+    assert run_file(MESSAGES.read_text("utf-8"), read, texts=read_texts([SOUNDS])) == []
+
+
+def test_a_conversation_that_goes_elsewhere_says_what_the_bot_wrote() -> None:
+    text = MESSAGES.read_text("utf-8").replace('bot: "Votre colis a été livré."', 'bot: "Perdu."')
+    (wrong,) = run_file(text, read, texts=read_texts([SOUNDS]))
+    assert wrong.startswith(
+        "everything in the first sentence, and nothing is asked again: line 3: expected 'Perdu.', the bot wrote ["
+    )

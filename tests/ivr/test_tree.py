@@ -42,7 +42,7 @@ def test_a_good_tree_has_no_mistake() -> None:
 
 def test_the_shipped_trees_have_no_mistake() -> None:
     documents, wheres = shipped()
-    assert set(documents) == {"accueil", "nuit", "suivi"}
+    assert set(documents) == {"accueil", "courrier", "messages", "nuit", "suivi"}
     context = site_context(trees=documents, leave_keys=LEAVE_KEYS)
     for name, document in documents.items():
         assert [str(m) for m in check(document, context, wheres[name])] == []
@@ -208,4 +208,10 @@ def test_evidence_counts_each_node_and_version_apart() -> None:
 
 
 def test_the_trees_folder_holds_what_it_says() -> None:
-    assert sorted(p.name for p in TREES.glob("*")) == ["accueil.yaml", "nuit.yaml", "suivi.yaml"]
+    assert sorted(p.name for p in TREES.glob("*")) == [
+        "accueil.yaml",
+        "courrier.yaml",
+        "messages.yaml",
+        "nuit.yaml",
+        "suivi.yaml",
+    ]

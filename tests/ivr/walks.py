@@ -6,12 +6,14 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from ivr.aio.text import read_texts
 from ivr.flowtest import Flow, Result, run
 from ivr.tree import Context, Forest, Where, check, parse, plant
 
 ROOT = Path(__file__).parents[2]
 TREES = ROOT / "config" / "trees"
 SOUNDS = ROOT / "config" / "sounds"
+TEXTS = read_texts([SOUNDS])
 LEAVE_KEYS = {"reclamations": "*", "facturation": "*", "general": "*"}
 
 
@@ -35,6 +37,7 @@ def site_context(**more: Any) -> Context:
         phones=frozenset({"101"}),
         trunks=frozenset({"loopback"}),
         prompts=prompts(),
+        texts={n: frozenset(x) or frozenset({"fr", "en"}) for n, x in TEXTS.items()},
         **more,
     )
 
