@@ -8,8 +8,10 @@ reply always goes to the address that wrote (F3).
 
 from __future__ import annotations
 
+import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from uuid import UUID
 
 import phonenumbers
@@ -17,6 +19,30 @@ import phonenumbers
 from routing.projection import AddressRow, ContactRow, InteractionRow, Rows
 
 NOBODY = frozenset({"", "anonymous", "unknown", "unavailable", "restricted", "private"})
+
+
+def plain(text: str) -> str:
+    """Text as a database takes it: without NUL, half surrogates replaced."""
+    if "\x00" in text:
+        text = text.replace("\x00", "")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def plain_json(value: Any) -> Any:
+    """The same for a value that becomes JSON; what JSON cannot say becomes its text, or null."""
+    match value:
+        case str():
+            return plain(value)
+        case Mapping():
+            return {plain(str(key)): plain_json(each) for key, each in value.items()}
+        case list() | tuple():
+            return [plain_json(each) for each in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case None | bool() | int():
+            return value
+        case _:
+            return plain(str(value))
 
 
 def user_part(raw: str) -> str:
@@ -33,7 +59,7 @@ def normalise(kind: str, raw: str, region: str) -> str:
 
     `region` is the ISO country whose rules a number without a country follows. Empty when the caller hides it.
     """
-    text = user_part(raw)
+    text = user_part(plain(raw))
     if text.lower() in NOBODY:
         return ""
     if kind != "phone":

@@ -31,15 +31,21 @@ from routing.memory import Done, Loaded, Wants
 from routing.models import Clock, Event, Ids, InteractionOpened, Outcome, Submission, T
 from routing.projection import (
     TABLES,
+    AccountRow,
     AddressRow,
     AdvisorRow,
+    AttachmentRow,
+    CaseMergeRow,
     CaseRow,
     ContactRow,
+    HelpRow,
     InteractionRow,
     MergeRow,
+    MessageRow,
     OfferRow,
     ReachRow,
     Row,
+    ThreadRow,
     key_of,
 )
 from routing.site import Site
@@ -107,6 +113,16 @@ _SIDES = {
     "path_data": ("keys",),
     "note_data": ("text",),
     "recording_data": ("path",),
+    "contact_name": ("name", "sort_name"),
+    "message_data": ("text", "html", "subject", "payload", "buttons", "extra", "folded"),
+    "message_changed": ("text", "html", "folded", "reaction"),
+    "message_detail": ("detail",),
+    "attachment_data": ("name", "content_id", "path"),
+    "attachment_path": ("path",),
+    "help_data": ("text",),
+    "help_answer": ("answer",),
+    "walk": ("tree", "version", "state", "consumed"),
+    "outbox": ("seq", "thread", "interaction", "account", "author", "outgoing", "not_before"),
 }
 _EVENT_FIELDS = ("seq", "id", "at", "type", "interaction", "case", "contact", "advisor", "data")
 _DONE_FIELDS = ("key", "at", "first_seq", "last_seq", "refused")
@@ -540,15 +556,17 @@ class Desk:
         connection, sql, own = self._connection, self._sql, self.organisation
         assert connection is not None
         rows = batch.dirty[InteractionRow]
-        new = [row for id_, row in rows.items() if batch.was[id_] < 0]
-        if new:
-            await connection.execute(sql["put_interaction"], own, *_columns(InteractionRow, new))
         old = [row for id_, row in rows.items() if batch.was[id_] >= 0]
         if old:
             was = [batch.was[key_of(row)] for row in old]
             back = await connection.fetch(sql["set_interaction"], own, *_columns(InteractionRow, old), was)
             if len(back) != len(old):
                 raise Stale
+        new = [
+            row for id_, row in rows.items() if batch.was[id_] < 0
+        ]  # a thread's next one, once the last is over
+        if new:
+            await connection.execute(sql["put_interaction"], own, *_columns(InteractionRow, new))
 
     async def _publish(self, batch: Batch) -> None:
         """Show and tell what is durable, then answer."""
@@ -638,16 +656,28 @@ class Desk:
             await self._around(loaded, interactions)
             loaded.rows += await self._rows(AdvisorRow, "advisors")
             loaded.rows += await self._rows(ReachRow, "reaches")
+            loaded.rows += await self._rows(AccountRow, "account_states")
         return loaded
 
     async def _around(self, loaded: Loaded, interactions: list[InteractionRow]) -> None:
-        """The cases, contacts and offers of interactions."""
+        """The cases, contacts, threads and offers of interactions."""
         cases = await self._rows(CaseRow, "cases_by_id", list({row.case_id for row in interactions}))
         contacts = {row.contact for row in interactions} | {row.contact for row in cases}
         loaded.rows += cases
         await self._families(loaded, contacts)
         offers = [row.offer for row in interactions if row.offer is not None]
-        loaded.rows += await self._rows(OfferRow, "offers_by_id", offers)
+        if offers:
+            loaded.rows += await self._rows(OfferRow, "offers_by_id", offers)
+        if threads := {row.thread for row in interactions if row.thread is not None}:
+            found = cast("list[ThreadRow]", await self._rows(ThreadRow, "threads_by_id", list(threads)))
+            loaded.rows += found
+            await self._values(loaded, {row.address for row in found})
+
+    async def _values(self, loaded: Loaded, addresses: Iterable[UUID]) -> None:
+        """What addresses are, where a reply goes."""
+        assert self._connection is not None
+        found = await self._connection.fetch(self._sql["address_values"], self.organisation, list(addresses))
+        loaded.values |= {record["address"]: (record["kind"], record["value"]) for record in found}
 
     async def _families(self, loaded: Loaded, contacts: Iterable[UUID]) -> list[ContactRow]:
         """All who are one with the given contacts, and who of them is marked VIP."""
@@ -675,12 +705,16 @@ class Desk:
             interactions += await self._rows(
                 InteractionRow, "interactions_by_id", list({row.interaction for row in offers})
             )
+        interactions += await self._threads(loaded, wants)
         if interactions:
             loaded.rows += interactions
             await self._around(loaded, interactions)
         contacts = set(wants.contacts)
-        if wants.cases:
-            cases = await self._rows(CaseRow, "cases_by_id", list(wants.cases))
+        contacts |= {row.contact for row in loaded.rows if isinstance(row, AddressRow)}
+        await self._letters(loaded, wants)
+        merged = [row for row in loaded.rows if isinstance(row, CaseMergeRow)]
+        if sought := wants.cases | {row.case_id for row in merged}:
+            cases = await self._rows(CaseRow, "cases_by_id", list(sought))
             loaded.rows += cases
             contacts |= {row.contact for row in cases}
         if wants.merges:
@@ -701,3 +735,44 @@ class Desk:
             loaded.rows += await self._rows(AddressRow, "addresses_of_contacts", members)
             loaded.rows += await self._rows(MergeRow, "merges_of_contacts", members)
         return loaded
+
+    async def _threads(self, loaded: Loaded, wants: Wants) -> list[InteractionRow]:
+        """The threads that are wanted; returns the interactions that live in them or were the last."""
+        own, found = self.organisation, list[ThreadRow]()
+        if wants.peers:
+            found += await self._rows(ThreadRow, "threads_by_peer", *zip(*wants.peers, strict=True))
+        if wants.threads:
+            accounts, addresses = zip(*wants.threads, strict=True)
+            loaded.rows += await self._rows(AddressRow, "addresses_by_id", addresses)
+            await self._values(loaded, addresses)
+            found += await self._rows(ThreadRow, "threads_by_address", accounts, addresses)
+        if not found:
+            return []
+        assert self._connection is not None
+        loaded.rows += found
+        live = [thread.live for thread in found if thread.live is not None]
+        ids = [thread.id for thread in found]
+        records = await self._connection.fetch(self._sql["interactions_of_threads"], own, ids, live)
+        return [cast(InteractionRow, row_of(InteractionRow, record)) for record in records]
+
+    async def _letters(self, loaded: Loaded, wants: Wants) -> None:
+        """Messages, their files, help and merges of cases."""
+        if wants.external:
+            loaded.rows += await self._rows(
+                MessageRow, "messages_by_external_id", *zip(*wants.external, strict=True)
+            )
+        if wants.namesakes:
+            loaded.rows += await self._rows(MessageRow, "namesakes", *zip(*wants.namesakes, strict=True))
+        if wants.messages:
+            loaded.rows += await self._rows(MessageRow, "messages_by_id", list(wants.messages))
+        if wants.attachments:
+            loaded.rows += await self._rows(AttachmentRow, "attachments_by_id", list(wants.attachments))
+        if wants.talks:
+            talks = list(wants.talks)
+            loaded.rows += await self._rows(MessageRow, "messages_of_interactions", talks)
+            loaded.rows += await self._rows(AttachmentRow, "attachments_of_interactions", talks)
+            loaded.rows += await self._rows(HelpRow, "helps_of_interactions", talks)
+        if wants.helps:
+            loaded.rows += await self._rows(HelpRow, "helps_by_id", list(wants.helps))
+        if wants.case_merges:
+            loaded.rows += await self._rows(CaseMergeRow, "case_merges_by_id", list(wants.case_merges))

@@ -315,6 +315,62 @@ INSERT INTO note_data (organisation_id, note, text) SELECT $1, u.* FROM unnest($
 -- name: side_recording_data
 INSERT INTO recording_data (organisation_id, recording, path) SELECT $1, u.* FROM unnest($2::uuid[], $3::text[]) AS u
 
+-- name: side_contact_name
+UPDATE contact_data AS d SET name = u.name, sort_name = u.sort_name
+FROM unnest($2::uuid[], $3::text[], $4::text[]) AS u (contact, name, sort_name)
+WHERE d.organisation_id = $1 AND d.contact = u.contact AND d.name = ''
+
+-- name: side_message_data
+INSERT INTO message_data (organisation_id, message, text, html, subject, payload, buttons, extra, folded)
+SELECT $1, u.*
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::text[]) AS u
+
+-- name: side_message_changed
+UPDATE message_data AS d SET
+    text = coalesce(u.text, d.text),
+    html = coalesce(u.html, d.html),
+    folded = coalesce(u.folded, d.folded),
+    reaction = coalesce(u.reaction, d.reaction)
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]) AS u (message, text, html, folded, reaction)
+WHERE d.organisation_id = $1 AND d.message = u.message
+
+-- name: side_message_detail
+UPDATE message_data AS d SET detail = u.detail
+FROM unnest($2::uuid[], $3::text[]) AS u (message, detail)
+WHERE d.organisation_id = $1 AND d.message = u.message
+
+-- name: side_attachment_data
+INSERT INTO attachment_data (organisation_id, attachment, name, content_id, path)
+SELECT $1, u.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[]) AS u
+
+-- name: side_attachment_path
+UPDATE attachment_data AS d SET path = u.path
+FROM unnest($2::uuid[], $3::text[]) AS u (attachment, path)
+WHERE d.organisation_id = $1 AND d.attachment = u.attachment
+
+-- name: side_help_data
+INSERT INTO help_data (organisation_id, help, text) SELECT $1, u.* FROM unnest($2::uuid[], $3::text[]) AS u
+
+-- name: side_help_answer
+UPDATE help_data AS d SET answer = u.answer
+FROM unnest($2::uuid[], $3::text[]) AS u (help, answer)
+WHERE d.organisation_id = $1 AND d.help = u.help
+
+-- name: side_walk
+INSERT INTO walk (organisation_id, interaction, tree, version, state, consumed)
+SELECT $1, u.* FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::jsonb[], $6::bigint[]) AS u
+ON CONFLICT (organisation_id, interaction) DO UPDATE SET
+    tree = excluded.tree,
+    version = excluded.version,
+    state = excluded.state,
+    consumed = excluded.consumed
+
+-- name: side_outbox
+INSERT INTO outbox (organisation_id, message, seq, thread, interaction, account, author, outgoing, not_before)
+SELECT $1, u.*
+FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::jsonb[], $9::timestamptz[])
+    AS u
+
 -- ---- what the desk reads before it decides -------------------------------------------------------------------------
 
 -- name: last_seq
@@ -345,8 +401,14 @@ SELECT * FROM interaction WHERE organisation_id = $1 AND call = ANY ($2::text[])
 -- name: offers_by_id
 SELECT * FROM offer WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
 
+-- With the cases that they are merged into.
 -- name: cases_by_id
-SELECT * FROM case_file WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+WITH RECURSIVE up AS (
+    SELECT * FROM case_file WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+    UNION
+    SELECT c.* FROM case_file c JOIN up ON c.organisation_id = $1 AND c.id = up.merged_into
+)
+SELECT * FROM up
 
 -- name: merges_by_id
 SELECT * FROM contact_merge WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
@@ -369,16 +431,21 @@ WITH RECURSIVE up AS (
 SELECT f.*, coalesce(d.vip, false) AS vip
 FROM family f LEFT JOIN contact_data d ON d.organisation_id = $1 AND d.contact = f.id
 
--- Every case that is not over, and the last three that are.
+-- Every case that is not over, and the last three that are, with the cases that they are merged into.
 -- name: cases_of_contacts
-SELECT c.* FROM unnest($2::uuid[]) AS who (contact) CROSS JOIN LATERAL (
-    (SELECT * FROM case_file f
-     WHERE f.organisation_id = $1 AND f.contact = who.contact AND f.state IN ('open', 'waiting'))
-    UNION ALL
-    (SELECT * FROM case_file f
-     WHERE f.organisation_id = $1 AND f.contact = who.contact AND f.state IN ('solved', 'closed')
-     ORDER BY f.closed_at DESC LIMIT 3)
-) AS c
+WITH RECURSIVE up AS (
+    SELECT c.* FROM unnest($2::uuid[]) AS who (contact) CROSS JOIN LATERAL (
+        (SELECT * FROM case_file f
+         WHERE f.organisation_id = $1 AND f.contact = who.contact AND f.state IN ('open', 'waiting'))
+        UNION ALL
+        (SELECT * FROM case_file f
+         WHERE f.organisation_id = $1 AND f.contact = who.contact AND f.state IN ('solved', 'closed')
+         ORDER BY f.closed_at DESC LIMIT 3)
+    ) AS c
+    UNION
+    SELECT c.* FROM case_file c JOIN up ON c.organisation_id = $1 AND c.id = up.merged_into
+)
+SELECT * FROM up
 
 -- name: addresses_of_contacts
 SELECT * FROM address WHERE organisation_id = $1 AND contact = ANY ($2::uuid[])
@@ -391,3 +458,65 @@ SELECT * FROM advisor_state WHERE organisation_id = $1
 
 -- name: reaches
 SELECT * FROM advisor_reach WHERE organisation_id = $1
+
+-- name: account_states
+SELECT * FROM account_state WHERE organisation_id = $1
+
+-- name: threads_by_id
+SELECT * FROM thread WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+
+-- name: threads_by_peer
+SELECT DISTINCT t.* FROM unnest($2::text[], $3::text[], $4::text[]) AS w (account, kind, value)
+JOIN address_data a ON a.organisation_id = $1 AND a.kind = w.kind AND a.value = w.value
+JOIN thread t ON t.organisation_id = $1 AND t.account = w.account AND t.address = a.address
+
+-- name: threads_by_address
+SELECT t.* FROM unnest($2::text[], $3::uuid[]) AS w (account, address)
+JOIN thread t ON t.organisation_id = $1 AND t.account = w.account AND t.address = w.address
+
+-- Those that live, and of each thread the one that was opened last.
+-- name: interactions_of_threads
+SELECT i.* FROM unnest($2::uuid[]) AS w (thread) CROSS JOIN LATERAL (
+    SELECT * FROM interaction l WHERE l.organisation_id = $1 AND l.thread = w.thread
+    ORDER BY l.opened_at DESC, l.id DESC LIMIT 1
+) AS i
+UNION
+SELECT * FROM interaction WHERE organisation_id = $1 AND id = ANY ($3::uuid[])
+
+-- name: addresses_by_id
+SELECT * FROM address WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+
+-- name: address_values
+SELECT address, kind, value FROM address_data WHERE organisation_id = $1 AND address = ANY ($2::uuid[])
+
+-- name: messages_by_id
+SELECT * FROM message WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+
+-- name: messages_by_external_id
+SELECT m.* FROM unnest($2::text[], $3::text[]) AS w (account, external_id)
+JOIN message m ON m.organisation_id = $1 AND m.account = w.account AND m.external_id = w.external_id
+
+-- Messages that bear the external id which one of ours, of the same account, is to have.
+-- name: namesakes
+SELECT m.* FROM unnest($2::uuid[], $3::text[]) AS w (message, external_id)
+JOIN message o ON o.organisation_id = $1 AND o.id = w.message
+JOIN message m ON m.organisation_id = $1 AND m.account = o.account AND m.external_id = w.external_id
+
+-- name: messages_of_interactions
+SELECT * FROM message WHERE organisation_id = $1 AND interaction = ANY ($2::uuid[])
+
+-- name: attachments_by_id
+SELECT * FROM attachment WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+
+-- name: attachments_of_interactions
+SELECT a.* FROM message m JOIN attachment a ON a.organisation_id = $1 AND a.message = m.id
+WHERE m.organisation_id = $1 AND m.interaction = ANY ($2::uuid[])
+
+-- name: helps_by_id
+SELECT * FROM help WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
+
+-- name: helps_of_interactions
+SELECT * FROM help WHERE organisation_id = $1 AND interaction = ANY ($2::uuid[])
+
+-- name: case_merges_by_id
+SELECT * FROM case_merge WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
