@@ -481,14 +481,12 @@ def render(out: Outgoing, account: Account, secrets: Secrets, memory: Memory) ->
     done = 0
     while done < len(parts):
         result = _judge((yield graph.message(out, parts[done], persona)))
-        if persona and isinstance(result, Failed) and result.code.split("/")[0] == "100" and not done:
-            # The persona may be gone or not allowed here, which Meta tells with the same code as other mistakes.
-            memory[_remembered(out.author_name)] = PERSONA_REFUSED
-            unsigned, persona = result, ""
-            parts = _parts(out, signed=True)
+        if persona and not done and isinstance(result, Failed) and _persona_may_be_why(result):
+            parts, first = _parts(out, signed=True), result
             result = _judge((yield graph.message(out, parts[0], "")))
-            if isinstance(result, Failed) and result.code == unsigned.code:
-                del memory[_remembered(out.author_name)]  # it was not the persona
+            if not (isinstance(result, Failed) and result.code == first.code):
+                memory[_remembered(out.author_name)] = PERSONA_REFUSED
+                persona = ""
         if not isinstance(result, Sent):
             if done:
                 why = result.why or getattr(result, "code", "")
@@ -496,6 +494,11 @@ def render(out: Outgoing, account: Account, secrets: Secrets, memory: Memory) ->
             return result
         done += 1
     return result
+
+
+def _persona_may_be_why(failed: Failed) -> bool:
+    """A persona that is gone, or not allowed here, is told with the same code as other mistakes."""
+    return failed.failure == Failure.REFUSED and failed.code.split("/")[0] in ("100", "200")
 
 
 def _action(graph: _Graph, out: Outgoing, memory: Memory) -> Rendering:
@@ -584,9 +587,8 @@ def _parts(out: Outgoing, *, signed: bool) -> list[_Part]:
     mark = {"metadata": f"cc:{out.message}"}
     texts = [_Part({"text": piece} | mark) for piece in cut(text, MANIFEST.text_chars or 0)]
     files = [_file(enclosed, mark) for enclosed in out.files]
-    parts = (
-        [*files, *texts] if out.buttons else [*texts, *files]
-    )  # a later message would take the buttons away
+    # A later message takes buttons away; and when a bare signature goes last, a refused file has sent nothing.
+    parts = [*files, *texts] if out.buttons or not out.text.strip() else [*texts, *files]
     if out.buttons:
         quick = [
             {
@@ -622,17 +624,20 @@ def _units(text: str) -> int:
 
 
 _JOINING = frozenset("\u200d\ufe0e\ufe0f\u20e3")
+_FLAG = re.compile("[\U0001f1e6-\U0001f1ff]+$")
 
 
 def _joined(text: str, at: int) -> bool:
     """Would a cut before `at` tear one visible character apart?"""
-    char, before = text[at], text[at - 1]
+    char = text[at]
+    if "\U0001f1e6" <= char <= "\U0001f1ff":  # flags are pairs of letters
+        letters = _FLAG.search(text[max(0, at - 32) : at])
+        return letters is not None and len(letters[0]) % 2 == 1
     return (
         char in _JOINING
-        or before == "\u200d"
+        or text[at - 1] == "\u200d"
         or unicodedata.combining(char) > 0
         or "\U0001f3fb" <= char <= "\U0001f3ff"  # skin tones
-        or ("\U0001f1e6" <= char <= "\U0001f1ff" and "\U0001f1e6" <= before <= "\U0001f1ff")  # flags
     )
 
 
