@@ -141,6 +141,11 @@ def _columns(table: type[Row], rows: Iterable[Row]) -> list[list[Any]]:
     return columns
 
 
+def _listed(value: Any) -> Any:
+    """A list as JSON text, for the same reason."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
 def _fields(names: tuple[str, ...], things: Iterable[Any]) -> list[list[Any]]:
     return [[getattr(it, name) for it in things] for name in names]
 
@@ -539,7 +544,7 @@ class Desk:
                 if not side:
                     continue
                 keys = list(zip(*side, strict=True)) if isinstance(next(iter(side)), tuple) else [list(side)]
-                values = [[row.get(column) for row in side.values()] for column in names]
+                values = [[_listed(row.get(column)) for row in side.values()] for column in names]
                 await connection.execute(sql[f"side_{name}"], own, *keys, *values)
             crash_point("desk.sides_written")
             if len(batch.events) + len(batch.done) <= SMALL:

@@ -322,8 +322,9 @@ WHERE d.organisation_id = $1 AND d.contact = u.contact AND d.name = ''
 
 -- name: side_message_data
 INSERT INTO message_data (organisation_id, message, text, html, subject, payload, buttons, extra, folded)
-SELECT $1, u.*
-FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::text[]) AS u
+SELECT $1, u.message, u.text, u.html, u.subject, u.payload, u.buttons::jsonb, u.extra, u.folded
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::text[])
+    AS u (message, text, html, subject, payload, buttons, extra, folded)
 
 -- name: side_message_changed
 UPDATE message_data AS d SET

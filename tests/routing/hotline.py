@@ -13,13 +13,13 @@ from routing import models as m
 from routing.aio.clock import IdMaker
 from routing.aio.desk import Desk
 from routing.aio.postgres import connect, organisation_id
-from routing.site import Advisor, Need, Queue, Site, WrapupCode
+from routing.site import Account, Advisor, Need, Queue, Site, WrapupCode
 
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 
 def site(advisors: int = 3, **changes: Any) -> Site:
-    """Queue `general` (anybody) and `billing` (fr>=2), advisors a1, a2 … with a phone each."""
+    """Queue `general` (anybody) and `billing` (fr>=2), advisors a1, a2 … with a phone each, a page and a mailbox."""
     people = tuple(
         Advisor(f"a{n}", f"First{n}", f"Last{n}", skills={"fr": 1 + n % 5}, phone=str(100 + n))
         for n in range(1, advisors + 1)
@@ -36,6 +36,11 @@ def site(advisors: int = 3, **changes: Any) -> Site:
             WrapupCode("done", {"fr": "Réglé"}, solves=True),
             WrapupCode("later", {"fr": "Plus tard"}),
         ),
+        "accounts": (
+            Account("page", "messenger", tree="bot", bot_name="Nova"),
+            Account("box", "email", queue="general"),
+        ),
+        "tags": ("urgent", "parcel"),
     }
     return Site(**{**values, **changes})
 
@@ -96,6 +101,47 @@ class Hotline:
         if queue is not None:
             await self.ok(m.Enqueued, interaction=interaction, queue=queue)
         return interaction
+
+    def letter(self, text: str = "Bonjour", address: str = "psid-1", **fields: Any) -> dict[str, Any]:
+        """The fields of a MessageReceived on the page; `account="box"` makes it a mail."""
+        message = self.ids()
+        mail = fields.get("account") == "box"
+        return {
+            "interaction": self.ids(),
+            "message": message,
+            "account": "page",
+            "channel": "email" if mail else "messenger",
+            "seat": "mail" if mail else "chat",
+            "external_id": f"m.{message}",
+            "address_kind": "email" if mail else "psid",
+            "address": address,
+            "text": text,
+            **fields,
+        }
+
+    async def wrote(self, text: str = "Bonjour", address: str = "psid-1", **fields: Any) -> m.Event:
+        """A customer writes; returns what was told of it."""
+        return await self.told(m.MessageReceived, **self.letter(text, address, **fields))
+
+    async def told(self, kind: type[m.Submission], **fields: Any) -> m.Event:
+        """The last event of its type that a submission has, such as message.received."""
+        outcome = await self.ok(kind, **fields)
+        wanted = (m.T.MESSAGE_RECEIVED, m.T.MESSAGE_WRITTEN)
+        return [event for event in outcome.events if event.type in wanted][-1]
+
+    async def chat(self, address: str = "psid-1", queue: str = "general", **fields: Any) -> UUID:
+        """Somebody writes and waits in a queue."""
+        wrote = await self.wrote(address=address, **fields)
+        assert wrote.interaction is not None
+        await self.ok(m.Enqueued, interaction=wrote.interaction, queue=queue)
+        return wrote.interaction
+
+    async def answer(self, interaction: UUID, text: str = "Bien sûr", **fields: Any) -> m.Event:
+        """Its advisor writes."""
+        row = self.desk.interaction(interaction)
+        assert row is not None
+        said = {"author": "advisor", "by": row.advisor, "message": self.ids(), "text": text, **fields}
+        return await self.told(m.MessageWritten, interaction=interaction, **said)
 
     async def talk(self, interaction: UUID) -> str:
         """The one to whom it is offered answers."""

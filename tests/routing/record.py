@@ -63,6 +63,7 @@ def _owners(events: list[Event], site: Site) -> None:
     epoch: dict[UUID, int] = {}
     open_offers: dict[str, UUID] = {}
     used: Counter[tuple[str, str]] = Counter()
+    lent: set[UUID] = set()
 
     def take(interaction: UUID, advisor: str) -> None:
         assert interaction not in owner, f"I1: {interaction} has two owners"
@@ -72,7 +73,8 @@ def _owners(events: list[Event], site: Site) -> None:
 
     def free(interaction: UUID) -> None:
         if (advisor := owner.pop(interaction, None)) is not None:
-            used[advisor, channel[interaction]] -= 1
+            used[advisor, channel[interaction]] -= interaction not in lent
+            lent.discard(interaction)
 
     for event in events:
         it = event.interaction
@@ -81,7 +83,7 @@ def _owners(events: list[Event], site: Site) -> None:
         match event.type:
             case T.INTERACTION_OPENED:
                 assert it not in channel
-                channel[it] = event.data["channel"]
+                channel[it] = event.data["seat"]
             case T.OFFERED:
                 assert event.advisor is not None
                 assert event.data["epoch"] > epoch.get(it, 0), f"I12: {it}"
@@ -94,7 +96,23 @@ def _owners(events: list[Event], site: Site) -> None:
             case T.ACCEPTED | T.ASSIGNED:
                 assert event.advisor is not None
                 take(it, event.advisor)
-            case T.TALK_ENDED | T.REQUEUED | T.ENDED | T.ABANDONED | T.INTERRUPTED | T.LEFT_QUEUE:
+            case T.SEAT_LENT:
+                used[owner[it], channel[it]] -= 1
+                lent.add(it)
+            case T.SEAT_RETURNED:
+                used[owner[it], channel[it]] += 1
+                lent.discard(it)
+            case T.ENQUEUED:
+                free(it)  # an advisor has passed it on
+            case (
+                T.TALK_ENDED
+                | T.HANDED_BACK
+                | T.REQUEUED
+                | T.ENDED
+                | T.ABANDONED
+                | T.INTERRUPTED
+                | T.LEFT_QUEUE
+            ):
                 free(it)
             case _:
                 pass
