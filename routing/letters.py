@@ -591,14 +591,9 @@ class Letters:
         )
         if entered:
             book.emit(T.TREE_ENTERED, {"tree": told.tree, "version": told.version}, interaction=row.id)
-        for node, exit_, seconds in told.left:
-            step = {
-                "tree": told.tree,
-                "version": told.version,
-                "node": node,
-                "exit": exit_,
-                "seconds": seconds,
-            }
+        where = told.left_in or ((told.tree, told.version),) * len(told.left)
+        for (node, exit_, seconds), (tree, version) in zip(told.left, where, strict=False):
+            step = {"tree": tree, "version": version, "node": node, "exit": exit_, "seconds": seconds}
             book.emit(T.NODE_LEFT, step, interaction=row.id)
         if told.facts:
             self._facts(row.id, told.facts)

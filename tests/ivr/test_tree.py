@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from textwrap import dedent
 
 import pytest
@@ -10,7 +11,7 @@ from ivr.events import Entered, Left
 from ivr.evidence import Evidence
 from ivr.picture import picture
 from ivr.tree import BadTree, Mistake, check, load, parse, plant
-from tests.ivr.walks import LEAVE_KEYS, TREES, shipped, site_context
+from tests.ivr.walks import LEAVE_KEYS, TREES, prompts, shipped, site_context
 
 GOOD = """\
 tree: t
@@ -215,3 +216,63 @@ def test_the_trees_folder_holds_what_it_says() -> None:
         "nuit.yaml",
         "suivi.yaml",
     ]
+
+
+CHAT = """\
+tree: t
+languages: [fr, en]
+channels: [voice, chat]
+start: menu
+error: bye
+human: wait
+nodes:
+  menu:
+    kind: menu
+    say: {fr: "Un.", en: "One."}
+    keys:
+      1: {to: wait, label: {fr: Un, en: One}, words: {fr: [premier], en: first}}
+    exits: {failed: bye}
+  wait: {kind: queue, queue: general, say: connecting, exits: {left: bye}}
+  bye: {kind: hangup, say: goodbye}
+"""
+WRITTEN = """
+{fr: Un, en: One} | {fr: Un} | 11 | the choice '1' has no label in en | label: {LANGUAGE: TEXT}
+label: {fr: Un, en: One}, words | words | 11 | the choice '1' has no label in fr, en | label: {LANGUAGE: TEXT}
+label: {fr: Un, en: One} | label: {fr: Un, en: One, de: Eins} | 11 | the tree has no language 'de' | known are en, fr
+words: {fr: [premier] | words: {de: [premier] | 11 | the tree has no language 'de' | known are en, fr
+human: wait | human: wiat | 6 | there is no node 'wiat' | did you mean 'wait'?
+human: wait | title: x | 3 | a chat without a way to a person | human: NODE
+channels: [voice, chat] | channels: [chat, mail] | 9 | the channel mail cannot express a menu node | take mail out
+kind: queue, queue: general, say: connecting | kind: transfer, phone: "101" | 14 | the channel chat cannot express a transfer node | take chat out
+kind: queue, queue: general, say: connecting | kind: collect, into: pin, sensitive: true | 14 | must not be asked for in writing | ask by phone
+kind: queue, queue: general, say: connecting | kind: collect, into: text | 14 | 'text' is set by the house | another name
+kind: queue, queue: general, say: connecting | kind: subtree, tree: u | 14 | the tree u is not made for chat | add it to its `channels`
+say: connecting | say: my-own | 14 | there is no prompt 'my-own' | known are
+say: connecting | say: welcome-back | 14 | prompt 'welcome-back' cannot be written in fr, en | written: false
+say: connecting | say: {fr: A, en: B, written: {fr: C}} | 14 | what is written is missing in en | write its text
+say: connecting | say: {fr: A, en: B, written: {fr: C, en: "{{ nobody }}"}} | 14 | nothing in this tree is called 'nobody' | known are
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("row", WRITTEN.strip().splitlines())
+def test_what_an_enabled_channel_cannot_express_is_refused_by_name(row: str) -> None:
+    old, new, line, what, cure = (cell.strip() for cell in row.split("|"))
+    assert old in CHAT
+    text = CHAT.replace(old, new, 1)
+    document, where = parse(text)
+    called = parse("tree: u\nlanguages: [fr, en]\nstart: a\nnodes: {a: {kind: hangup}}")[0]
+    context = replace(
+        site_context(trees={"t": document, "u": called}, leave_keys={"general": "*"}),
+        prompts={**prompts(), "welcome-back": frozenset({"fr", "en"})},
+    )
+    found = check(document, context, where)
+    shown = "\n".join(map(str, found))
+    assert any(m.line == int(line) and what in m.what and cure in m.cure for m in found), shown
+
+
+def test_a_chat_tree_is_clean_and_its_picture_tells_labels_and_channels() -> None:
+    document, where = parse(CHAT)
+    assert check(document, site_context(trees={"t": document}, leave_keys={"general": "*"}), where) == []
+    shown = picture(load(document))
+    assert (shown["channels"], shown["human"]) == (["voice", "chat"], "wait")
+    assert shown["nodes"][0]["exits"][0]["label"] == "Un"

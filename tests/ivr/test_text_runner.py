@@ -1,0 +1,506 @@
+"""The text runner, the desk and a real PostgreSQL: what customers write is answered once, whatever happens between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from ivr.aio.lookup import Lookups
+from ivr.aio.text import TextRunner
+from ivr.events import LookedUp, LookUp
+from ivr.tree import Forest
+from routing import models as m
+from routing.aio.clock import IdMaker
+from routing.aio.desk import Desk
+from routing.aio.postgres import connect, organisation_id, pool, stores
+from routing.channel import Manifest
+from routing.channels import messenger
+from routing.models import T
+from routing.site import Account, Advisor, Hours, Queue, Site
+from routing.store import MessageView, Stores
+from tests.ivr.walks import SHIPPED, TEXTS
+
+DEADLINE_S = 20.0
+ALWAYS = Hours("bureau", dict.fromkeys(range(7), ("00:00-24:00",)))
+NEVER = Hours("bureau", {0: ("08:00-19:00",)})
+MAIL = Manifest(
+    name="email", seat="mail", address_kind="email", labels={}, subject=True, html=True, starts=True
+)
+MANIFESTS = {"messenger": messenger.MANIFEST, "email": MAIL}
+SATURDAY = datetime(2026, 11, 21, 21, 0, tzinfo=UTC)
+
+
+def site(hours: Hours = ALWAYS, **changes: Any) -> Site:
+    names = ("general", "reclamations", "facturation")
+    made = Site(
+        organisation="demo",
+        name="Demo",
+        hours=(hours,),
+        queues=tuple(Queue(n, n, hours="bureau") for n in names),
+        advisors=(Advisor("ana", "Ana", "A", seats={"chat": 3, "mail": 3}),),
+        accounts=(
+            Account("page", "messenger", "La page", tree="messages", bot_name="Colette"),
+            Account("bare", "messenger", "Sans robot", queue="general"),
+            Account("phone-tree", "messenger", "Fausse", tree="accueil", queue="facturation"),
+            Account(
+                "box",
+                "email",
+                tree="courrier",
+                settings={"address": "contact@demo.example"},
+                bot_name="Colette",
+            ),
+        ),
+    )
+    return replace(made, **changes)
+
+
+class Hands:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+    def unix(self) -> float:
+        return self.at.timestamp()
+
+
+class Parcels(Lookups):
+    """Answers as told, when told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = LookedUp("ok", {"status": "delivered"})
+        self.free = asyncio.Event()
+        self.free.set()
+        self.asked: list[str] = []
+
+    async def ask(self, command: LookUp, *, tree: str = "") -> LookedUp:
+        self.asked.append(command.url)
+        await self.free.wait()
+        return self.answer
+
+
+class House:
+    """A desk, a runner and a customer."""
+
+    def __init__(
+        self, desk: Desk, organisation: UUID, there: Stores, clock: Hands, ids: IdMaker, at: Site
+    ) -> None:
+        self.desk, self.organisation, self.stores, self.clock, self.ids = (
+            desk,
+            organisation,
+            there,
+            clock,
+            ids,
+        )
+        self.site = at
+        self.forest = SHIPPED
+        self.events: list[m.Event] = []
+        self.told: list[m.Submission] = []
+        self.refused: list[str] = []
+        self.speaks: str | None = "fr"
+        self.lookups = Parcels()
+        self.changed = asyncio.Event()
+        self.before: Callable[[m.Submission], Any] | None = None
+        desk.subscribe(self._heard)
+        self.runner = self.made()
+
+    def made(self) -> TextRunner:
+        return TextRunner(
+            desk=self,
+            site=lambda: self.site,
+            forest=lambda: self.forest,
+            messages=self.stores.messages,
+            walks=self.stores.walks,
+            timeline=self.stores.timeline,
+            lookups=self.lookups,
+            clock=self.clock,
+            ids=self.ids,
+            organisation=self.organisation,
+            manifests=MANIFESTS,
+            texts=TEXTS,
+            trees=self.stores.trees,
+            known_language=self._speaks,
+        )
+
+    async def _speaks(self, interaction: UUID) -> str | None:
+        return self.speaks
+
+    async def submit(self, submission: m.Submission) -> m.Outcome:
+        self.told.append(submission)
+        if self.before is not None:
+            before, self.before = self.before, None
+            found = before(submission)
+            if asyncio.iscoroutine(found):
+                await found
+        outcome = await self.desk.submit(submission)
+        if outcome.refused is not None:
+            self.refused.append(f"{type(submission).__name__}: {outcome.refused}")
+        return outcome
+
+    def subscribe(self, hear: Callable[[m.Event], None]) -> Callable[[], None]:
+        return self.desk.subscribe(hear)
+
+    def _heard(self, event: m.Event) -> None:
+        self.events.append(event)
+        self.changed.set()
+
+    def base(self) -> dict[str, Any]:
+        return {"key": self.ids(), "organisation": self.organisation}
+
+    async def do(self, submission: m.Submission) -> m.Outcome:
+        outcome = await self.desk.submit(submission)
+        assert outcome.refused is None, (submission, outcome.refused)
+        return outcome
+
+    async def write(self, text: str, payload: str = "", *, account: str = "page", **more: Any) -> UUID:
+        """The customer writes; returns the interaction once the tree has answered."""
+        outcome = await self.do(self.message(text, payload, account=account, **more))
+        await self.settled()
+        found = next(e.interaction for e in outcome.events if e.type is T.MESSAGE_RECEIVED)
+        assert found is not None
+        return found
+
+    def message(
+        self, text: str, payload: str = "", *, account: str = "page", **more: Any
+    ) -> m.MessageReceived:
+        mail = account == "box"
+        made = m.MessageReceived(
+            **self.base(),
+            interaction=self.ids(),
+            message=self.ids(),
+            account=account,
+            channel="email" if mail else "messenger",
+            seat="mail" if mail else "chat",
+            external_id=str(self.ids()),
+            address_kind="email" if mail else "psid",
+            address="ada@client.example" if mail else "psid-1",
+            text=text,
+            payload=payload,
+            sent_at=self.clock.now(),
+        )
+        return replace(made, **more)
+
+    async def settled(self) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await self.runner.settled()
+
+    async def until(self, kind: T, count: int = 1) -> m.Event:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(found := [e for e in self.events if e.type is kind]) < count:
+                self.changed.clear()
+                await self.changed.wait()
+        return found[-1]
+
+    async def talk(self, interaction: UUID) -> list[MessageView]:
+        return list(await self.stores.messages.of_interaction(interaction))
+
+    async def said(self, interaction: UUID) -> list[str]:
+        return [v.text for v in await self.talk(interaction) if v.direction == "out"]
+
+    async def state(self, interaction: UUID) -> tuple[str, str | None]:
+        view = await self.stores.timeline.interaction(interaction)
+        assert view is not None
+        return view.state, view.queue
+
+    def path(self) -> list[str]:
+        return [
+            f"{e.data['tree']}.{e.data['node']}:{e.data['exit']}"
+            for e in self.events
+            if e.type is T.NODE_LEFT
+        ]
+
+    async def ready(self) -> None:
+        await self.do(m.PresenceSet(**self.base(), advisor="ana", presence=m.Presence.READY))
+
+    async def accept(self) -> None:
+        offered = await self.until(T.OFFERED)
+        await self.do(m.OfferAccepted(**self.base(), offer=UUID(str(offered.data["offer"]))))
+        await self.settled()
+
+    async def restart(self) -> None:
+        """As after a crash: what the runner had in memory is gone."""
+        await self.runner.stop(0.0)
+        self.runner = self.made()
+        await self.runner.start()
+        await self.settled()
+
+
+@asynccontextmanager
+async def opened(dsn: str, at: Site | None = None, now: datetime = SATURDAY) -> AsyncIterator[House]:
+    ids, clock, rules = IdMaker(), Hands(now), at or site()
+    connection = await connect(dsn)
+    organisation = await organisation_id(connection, "demo", ids, clock.now())
+    await connection.close()
+    async with (
+        pool(dsn, size=3) as there,
+        Desk(dsn, organisation, rules, clock, ids) as desk,
+    ):
+        house = House(desk, organisation, stores(there, organisation, clock, {}), clock, ids, rules)
+        try:
+            await house.runner.start()
+            yield house
+        finally:
+            await house.runner.stop(0.0)
+            await house.lookups.close()
+
+
+async def test_a_bot_greets_discloses_itself_and_waits_with_buttons(database: str) -> None:
+    async with opened(database) as house:
+        interaction = await house.write("Bonjour")
+        (first, answer) = await house.talk(interaction)
+        assert first.direction == "in"
+        assert (answer.author, answer.text) == (
+            "bot",
+            "Je suis Colette, un assistant automatique.\n\nQue puis-je faire pour vous ?",
+        )
+        assert answer.buttons[0] == ("Suivre un colis", "messages/main/1")
+        assert answer.buttons[-1] == ("Un conseiller", "human")
+        assert await house.state(interaction) == ("qualifying", None)
+        assert house.runner.inside() == {"messages": {1: {"main": 1}}}
+        assert house.path() == ["messages.language:done", "messages.open:open"]
+        await house.write("", "messages/main/2")
+        assert await house.state(interaction) == ("waiting", "reclamations")
+        assert (await house.said(interaction))[1:] == ["Un conseiller va vous répondre ici."]
+        assert house.refused == []
+
+
+async def test_a_parcel_is_looked_up_and_its_facts_are_kept(database: str) -> None:
+    async with opened(database) as house:
+        interaction = await house.write("Où est mon colis 123456789015 ?")
+        assert house.lookups.asked == ["http://127.0.0.1:8099/parcels/123456789015"]
+        assert "Votre colis a été livré." in (await house.said(interaction))[0]
+        pop = await house.stores.timeline.pop(interaction)
+        assert pop is not None
+        assert (pop.facts["parcel"], pop.facts["status"]) == ("123456789015", "delivered")
+        await house.write("c'est tout")
+        assert await house.state(interaction) == ("ended", None)
+        assert house.runner.inside() == {}
+        figures = {f.node: f.exits for f in house.runner.evidence.rows("suivi")}
+        assert figures["look"] == {"ok": 1}
+        assert house.path()[2:6] == [
+            "messages.main:1",
+            "suivi.number:done",
+            "suivi.look:ok",
+            "suivi.remember:done",
+        ]
+
+
+async def test_messages_during_a_look_up_are_taken_in_order_after_it(database: str) -> None:
+    async with opened(database) as house:
+        interaction = await house.write("Bonjour")
+        house.lookups.free.clear()
+        await house.do(house.message("mon colis 123456789015"))
+        await house.do(house.message("merci"))
+        assert len(await house.said(interaction)) == 1
+        house.lookups.free.set()
+        await house.settled()
+        said = await house.said(interaction)
+        assert "livré" in said[1]
+        assert said[2] == "Merci et à bientôt."
+        assert await house.state(interaction) == ("ended", None)
+
+
+async def test_a_restart_at_any_moment_repeats_nothing_and_loses_nothing(database: str) -> None:
+    async with opened(database) as house:
+        interaction = await house.write("Bonjour")
+        await house.restart()
+        assert house.runner.inside() == {"messages": {1: {"main": 1}}}
+        await house.write("suivre un colis")
+        await house.restart()
+        house.lookups.free.clear()
+        await house.do(house.message("123456789015"))
+        await house.runner.stop(0.0)  # while it looks up
+        await house.do(house.message("autre demande"))  # while nobody is there
+        house.lookups.free.set()
+        await house.restart()
+        said = await house.said(interaction)
+        assert [s.split("\n")[-1] for s in said] == [
+            "Que puis-je faire pour vous ?",
+            "Quel est votre numéro de colis (douze chiffres) ?",
+            "Puis-je faire autre chose pour vous ?",
+            "Que puis-je faire pour vous ?",
+        ]
+        assert sum("Colette" in s for s in said) == 1, "it says once what it is"
+        assert house.refused == []
+
+
+async def test_a_walk_goes_on_after_a_restart_in_the_version_it_began_with(database: str) -> None:
+    async with opened(database) as house:
+        from tests.ivr.walks import shipped
+
+        documents = shipped()[0]
+        trees = {name: _plain(document) for name, document in documents.items()}
+        await house.stores.sites.apply(replace(house.site, trees=trees), base=None, by="ada")
+        await house.write("Bonjour")
+        newer = replace(SHIPPED.trees["messages"], version=2)
+        house.forest = Forest({**SHIPPED.trees, "messages": newer})
+        await house.restart()
+        assert house.runner.inside() == {"messages": {1: {"main": 1}}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list) else value
+
+
+async def test_an_account_without_a_tree_or_with_one_for_the_phone_leads_to_a_person_at_once(
+    database: str,
+) -> None:
+    async with opened(database) as house:
+        bare = await house.write("Bonjour", account="bare")
+        assert await house.state(bare) == ("waiting", "general")
+        wrong = await house.write("Bonjour", account="phone-tree", address="psid-2")
+        assert await house.state(wrong) == ("waiting", "facturation")
+        assert await house.said(bare) == []
+        await house.restart()
+        assert house.refused == []
+
+
+async def test_the_bot_is_silent_once_a_person_has_it_and_answers_again_when_it_is_handed_back(
+    database: str,
+) -> None:
+    async with opened(database) as house:
+        await house.ready()
+        interaction = await house.write("un conseiller")
+        await house.accept()
+        before = len(await house.said(interaction))
+        await house.write("bonjour ?")
+        assert len(await house.said(interaction)) == before
+        assert "messages.advisor:accepted" in house.path()
+        assert ("main", "Menu principal") in await house.runner.nodes(interaction)
+        await house.do(m.HandedBack(**house.base(), interaction=interaction, node="anything_else", by="ana"))
+        await house.settled()
+        said = await house.said(interaction)
+        assert said[before:] == [
+            "Je suis Colette, un assistant automatique.\n\nPuis-je faire autre chose pour vous ?"
+        ]
+        await house.write("non merci")
+        assert await house.state(interaction) == ("ended", "general")
+        assert house.refused == []
+
+
+async def test_an_answer_that_a_person_forestalls_is_never_sent(database: str) -> None:
+    async with opened(database) as house:
+        interaction = await house.write("Bonjour")
+
+        async def taken(submission: m.Submission) -> None:
+            await house.do(
+                m.InteractionTaken(**house.base(), interaction=interaction, advisor="ana", by="ana")
+            )
+
+        await house.ready()
+        house.before = taken
+        await house.write("blabla")
+        assert house.refused == ["WalkStepped: human_speaks"]
+        assert len(await house.said(interaction)) == 1
+        assert house.runner.inside() == {}
+
+
+async def test_a_queue_that_refuses_is_told_by_the_tree_in_the_same_step(database: str) -> None:
+    full = site(queues=(Queue("general", "general", hours="bureau"),))
+    async with opened(database, full) as house:
+        interaction = await house.write("une réclamation")
+        assert [r.split(":")[0] for r in house.refused] == ["WalkStepped"]
+        assert await house.said(interaction) == [
+            "Je suis Colette, un assistant automatique.\n\n"
+            "Tous nos conseillers sont occupés. Écrivez-nous de nouveau plus tard."
+        ]
+        assert await house.state(interaction) == ("ended", None)
+
+
+async def test_outside_opening_hours_the_customer_is_told_when_and_waits_all_the_same(database: str) -> None:
+    async with opened(database, site(NEVER)) as house:
+        interaction = await house.write("Bonsoir")
+        assert "Un conseiller vous répondra lundi à 8 h." in (await house.said(interaction))[0]
+        await house.write("facture")
+        assert await house.state(interaction) == ("waiting", "facturation")
+
+
+async def test_a_day_of_silence_ends_the_walk_also_after_a_restart(database: str) -> None:
+    async with opened(database) as house:
+        interaction = await house.write("Bonjour")
+        house.clock.at += timedelta(hours=23)
+        house.runner.tick()
+        await house.settled()
+        assert (await house.state(interaction))[0] == "qualifying"
+        await house.restart()
+        house.clock.at += timedelta(hours=1, seconds=1)
+        house.runner.tick()
+        await house.settled()
+        ended = await house.until(T.ENDED)
+        assert (ended.interaction, ended.data["outcome"]) == (interaction, "idle")
+        assert len(await house.said(interaction)) == 1
+
+
+async def test_rules_of_a_mailbox_sort_acknowledge_and_archive(database: str) -> None:
+    async with opened(database) as house:
+        spam = await house.write("Win", account="box", subject="CASINO", address="spam@client.example")
+        assert (await house.state(spam))[0] == "ended"
+        assert await house.said(spam) == []
+        bill = await house.write("Bonjour", account="box", subject="Ma facture")
+        assert await house.state(bill) == ("waiting", "facturation")
+        assert await house.said(bill) == [
+            "Réponse automatique de Colette.\n\n"
+            "Nous avons bien reçu votre message au sujet d'une facture. Un conseiller vous répondra."
+        ]
+
+
+async def test_a_mail_address_is_acknowledged_three_times_a_day_and_machines_never(database: str) -> None:
+    async with opened(database) as house:
+        said: list[Sequence[str]] = []
+        for number in range(5):
+            mail = await house.write(f"n° {number}", account="box", subject=f"Question {number}")
+            said.append(await house.said(mail))
+            await house.do(
+                m.InteractionClosed(
+                    **house.base(), interaction=mail, by="ana", outcome="archived", reason="no_answer_needed"
+                )
+            )
+        assert [len(s) for s in said] == [1, 1, 1, 0, 0]
+        house.clock.at += timedelta(hours=25)
+        again = await house.write("encore", account="box", subject="Question 6")
+        assert len(await house.said(again)) == 1
+        before = len(house.told)
+        await house.write("Je suis absent", account="box", subject="Absence", automatic=True)
+        assert len(house.told) == before
+
+
+async def test_a_fault_of_ours_leads_to_a_person(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(database) as house:
+        interaction = await house.write("Bonjour")
+
+        async def broken(command: LookUp, *, tree: str = "") -> LookedUp:
+            raise RuntimeError("a fault for the test")
+
+        monkeypatch.setattr(house.lookups, "ask", broken)
+        await house.write("colis 123456789015")
+        assert await house.state(interaction) == ("waiting", "general")
+        assert house.runner.failures == 1
+
+
+async def test_a_hundred_customers_are_served_at_once_without_an_advisor(database: str) -> None:
+    async with opened(database) as house:
+        await asyncio.gather(
+            *(house.do(house.message("colis 123456789015", address=f"psid-{n}")) for n in range(100))
+        )
+        await house.settled()
+        await asyncio.gather(
+            *(house.do(house.message("c'est tout", address=f"psid-{n}")) for n in range(100))
+        )
+        await house.settled()
+        ended = [e for e in house.events if e.type is T.ENDED]
+        assert len(ended) == 100
+        assert all(e.data["outcome"] == "served" for e in ended)
+        assert house.refused == []
