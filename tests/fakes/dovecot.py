@@ -1,0 +1,146 @@
+"""Debian's Dovecot as the IMAP server of a test: its own configuration and mail folders, below one temporary folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from itertools import count
+from pathlib import Path
+
+PROGRAM = shutil.which("dovecot") or "/usr/sbin/dovecot"
+PASSWORD = "sesame-42"
+START_S = 15.0
+
+CONFIG = """
+protocols = imap
+listen = 127.0.0.1
+base_dir = {home}/run
+state_dir = {home}/state
+instance_name = monofil-test-{port}
+log_path = {home}/log
+ssl = no
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+mail_location = maildir:~/Maildir
+first_valid_uid = 1
+default_login_user = {login}
+default_internal_user = {internal}
+default_internal_group = {group}
+default_process_limit = 20
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={home}/mail/%u
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+  chroot =
+}}
+service anvil {{
+  chroot =
+}}
+service stats {{
+  chroot =
+}}
+"""
+
+
+class Dovecot:
+    """One server; any user, one password. Mails are dropped into a user's Maildir as an MTA would."""
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="monofil-imap-", dir="/tmp"))
+        self.home.chmod(0o755)
+        root = os.getuid() == 0
+        self._owner = pwd.getpwnam("nobody") if root else pwd.getpwuid(os.getuid())
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        me = self._owner.pw_name
+        (self.home / "dovecot.conf").write_text(
+            CONFIG.format(
+                home=self.home, port=self.port, password=PASSWORD, uid=self._owner.pw_uid, gid=self._owner.pw_gid,
+                login="dovenull" if root else me, internal="dovecot" if root else me,
+                group="dovecot" if root else str(self._owner.pw_gid),
+            )
+        )  # fmt: skip
+        for name in ("run", "state", "mail"):
+            (self.home / name).mkdir()
+            (self.home / name).chmod(0o755)
+        self._own(self.home / "mail")
+        self._numbers = count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _own(self, path: Path) -> None:
+        if os.getuid() == 0:
+            os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
+
+    async def start(self) -> None:
+        self._process = subprocess.Popen(
+            [PROGRAM, "-F", "-c", str(self.home / "dovecot.conf")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(START_S):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError:
+                    assert self._process.poll() is None, (self.home / "log").read_text()
+                    await asyncio.sleep(0.02)
+                else:
+                    writer.close()
+                    await writer.wait_closed()
+                    return
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def folder(self, user: str) -> Path:
+        return self.home / "mail" / user / "Maildir"
+
+    def deliver(self, user: str, raw: bytes, *, seen: bool = False) -> None:
+        folder = self.folder(user)
+        for path in (folder.parent, folder, folder / "tmp", folder / "new", folder / "cur"):
+            if not path.exists():
+                path.mkdir()
+                self._own(path)
+        name = f"17000000{next(self._numbers):02d}.M{os.getpid()}.test"
+        written = folder / "tmp" / name
+        written.write_bytes(raw)
+        self._own(written)
+        written.rename(folder / "cur" / f"{name}:2,S" if seen else folder / "new" / name)
+
+    def flags(self, user: str) -> list[str]:
+        """The flags of each mail of a user, oldest first."""
+        folder = self.folder(user)
+        found = [*folder.glob("new/*"), *folder.glob("cur/*")]
+        return [path.name.partition(":2,")[2] for path in sorted(found, key=lambda path: path.name)]
+
+    def forget_uids(self, user: str) -> None:
+        """As after a restored backup: another UIDVALIDITY."""
+        for path in self.folder(user).glob("dovecot*"):
+            path.unlink()
+        uids = self.folder(user) / "dovecot-uidlist"
+        uids.write_text("3 V1234567 N1 G0123456789abcdef0123456789abcdef\n")
+        self._own(uids)
