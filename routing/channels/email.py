@@ -795,6 +795,8 @@ def render(out: Outgoing, account: Account, secrets: Secrets, memory: Memory) ->
     own, to = account.settings.get("address", ""), out.to.strip()
     if not _ADDRESS.fullmatch(to) or not _ADDRESS.fullmatch(own):
         return Failed(Failure.REFUSED, "address", f"not an email address: {to[:100] if own else 'our own'}")
+    if not (out.text.strip() or out.html.strip() or out.files or out.buttons):
+        return Failed(Failure.REFUSED, "empty", "nothing is written in it")
     if sum(len(enclosed.content) for enclosed in out.files) > MANIFEST.attachment_bytes["file"]:
         return Failed(Failure.REFUSED, "too_large", "the files are larger than 20 MB together")
     id_ = out.own_id or mint(out, account, secrets)
