@@ -1,15 +1,16 @@
 // A stand-in for the server, with a morning's worth of invented people: for looking at the page, never for testing the server.
-// node preview/server.mjs [port] ; what it shows is chosen by POST /preview {scene}: idle, offer, ambiguous, call, wrapup, empty.
+// node preview/server.mjs [port] ; what it shows is chosen by POST /preview {scene}: idle, offer, ambiguous, call, wrapup, empty, threads, tag, shut, chat, beside, broken.
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import * as written from './written.mjs';
 
 const DIST = join(fileURLToPath(new URL('.', import.meta.url)), '..', 'dist');
 const PORT = Number(process.argv[2] ?? 17901);
 const CSP =
-  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; media-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; media-src 'self'; font-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 
 const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
@@ -32,22 +33,22 @@ const codes = [
   { id: 'wrong', labels: { fr: 'Erreur de numéro', en: 'Wrong number' }, solves: true },
 ];
 const caseRow = (id, number, subject, state, who, opened, changed, channels = ['voice']) => ({
-  id, number, subject, state, contact: who[0], contact_name: who[1], opened_at: ago(opened), changed_at: ago(changed), channels,
+  id, number, subject, state, contact: who[0], contact_name: who[1], opened_at: ago(opened), changed_at: ago(changed), channels, tags: id === 'c-4519' ? ['livraison'] : [],
 });
 const CLAIRE = ['p-claire', 'Claire Martin'];
 const JULES = ['p-jules', 'Jules Petit'];
 const AMINA = ['p-amina', 'Amina Benali-Charpentier'];
 const rows = () => scene === 'empty' ? [] : [
-  caseRow('c-4521', 4521, 'Colis 8R123 non reçu', 'open', CLAIRE, 3 * DAY, 240, ['voice', 'mail']),
-  caseRow('c-4498', 4498, 'Facture de septembre en double', 'waiting', CLAIRE, 12 * DAY, 2 * DAY, ['mail']),
+  caseRow('c-4521', 4521, 'Colis 8R123 non reçu', 'open', CLAIRE, 3 * DAY, 240, ['voice', 'email']),
+  caseRow('c-4498', 4498, 'Facture de septembre en double', 'waiting', CLAIRE, 12 * DAY, 2 * DAY, ['email']),
   caseRow('c-4519', 4519, 'Livraison au mauvais étage, le gardien n’a pas voulu prendre le colis', 'open', JULES, 3 * DAY, 3600),
-  caseRow('c-4517', 4517, 'Remboursement de la commande 77-412', 'waiting', AMINA, 5 * DAY, 5 * 3600, ['voice', 'chat']),
+  caseRow('c-4517', 4517, 'Remboursement de la commande 77-412', 'waiting', AMINA, 5 * DAY, 5 * 3600, ['voice', 'webchat']),
   caseRow('c-4490', 4490, 'Changement d’adresse', 'solved', JULES, 14 * DAY, 9 * DAY),
   caseRow('c-4377', 4377, 'Colis endommagé', 'closed', CLAIRE, 60 * DAY, 52 * DAY),
 ];
 const past = [
   { id: 'i1', channel: 'voice', direction: 'in', at: ago(2 * DAY), advisor: 'karim', outcome: 'served', code: 'delay', case_number: 4521 },
-  { id: 'i2', channel: 'mail', direction: 'in', at: ago(3 * DAY), advisor: 'lea', outcome: 'served', code: null, case_number: 4521 },
+  { id: 'i2', channel: 'email', direction: 'in', at: ago(3 * DAY), advisor: 'lea', outcome: 'served', code: null, case_number: 4521 },
   { id: 'i3', channel: 'voice', direction: 'out', at: ago(9 * DAY), advisor: 'lea', outcome: 'no_answer', code: null, case_number: 4498 },
   { id: 'i4', channel: 'voice', direction: 'in', at: ago(52 * DAY), advisor: 'sofia', outcome: 'served', code: 'refund', case_number: 4377 },
   { id: 'i5', channel: 'voice', direction: 'in', at: ago(60 * DAY), advisor: null, outcome: 'abandoned', code: null, case_number: 4377 },
@@ -67,7 +68,7 @@ const contacts = () => ({
 const interaction = (id, state, extra = {}) => ({
   id, channel: 'voice', direction: 'in', state, held: false, case: 'c-4521', case_number: 4521, contact: 'p-claire', contact_name: 'Claire Martin',
   address: '+33612345678', queue: 'billing', advisor: 'lea', priority: 0, opened_at: ago(230), enqueued_at: ago(200), offered_at: ago(160), accepted_at: null,
-  ended_at: null, wrapup_until: null, call: 'call-9f2', recording: false, language: 'fr', tree: { id: 'accueil', version: 12 }, outcome: null, code: null, ...extra,
+  ended_at: null, wrapup_until: null, call: 'call-9f2', recording: false, language: 'fr', tree: { id: 'accueil', version: 12 }, outcome: null, code: null, seat: 'voice', account: null, thread: null, lent_to: null, unread: 0, ...extra,
 });
 const pop = (id, extra = {}) => ({
   interaction: id, call: 'call-9f2', case: { id: 'c-4521', number: 4521, subject: 'Colis 8R123 non reçu', state: 'open' }, received_number: '0612345678', e164: '+33612345678',
@@ -75,7 +76,9 @@ const pop = (id, extra = {}) => ({
   queue: { id: 'billing', name: 'Facturation' }, priority: 5, waited_s: 100, path, language: 'fr', facts: { colis: '8R123', 'état du colis': 'en transit depuis mardi' },
   open_cases: rows().filter((one) => one.contact === 'p-claire'), last_interactions: past, last_advisor: 'karim', kind: 'repeat', transfer: null, url: 'https://crm.example/?phone=+33612345678', ...extra,
 });
+const WRITTEN = ['threads', 'tag', 'shut', 'chat', 'beside', 'broken'];
 function offers() {
+  if (scene === 'chat') return [{ id: 'o-3', interaction: interaction('n-8', 'offered', { advisor: null, channel: 'messenger', seat: 'chat', account: 'page', contact: null, contact_name: 'Nadège Roussel', address: 'Nadège R.', queue: 'care', call: null, case: 'c-4490', case_number: 4490 }), made_at: ago(3), deadline: hence(42), pop_at: 'ring', pop: pop('n-8', { call: null, waited_s: 74, e164: null, persons: [], last_messages: [{ ...written.newMessage.jules('m-90', 90, 74, 'customer', 'Bonjour, mon colis est arrivé ouvert et il manque un article, que dois-je faire ?'), case: 'c-4490', interaction: 'n-8' }] }) }];
   if (scene === 'offer') return [{ id: 'o-1', interaction: interaction('n-1', 'offered', { advisor: null }), made_at: ago(3), deadline: hence(12), pop: pop('n-1'), pop_at: 'ring' }];
   if (scene === 'ambiguous')
     return [{ id: 'o-2', interaction: interaction('n-2', 'offered', { advisor: null, contact: null, contact_name: null, address: '+33698765432', case: 'c-4519', case_number: 4519 }), made_at: ago(3), deadline: hence(12), pop_at: 'ring',
@@ -85,7 +88,8 @@ function offers() {
   return [];
 }
 function mine() {
-  const mail = interaction('n-3', 'active', { channel: 'mail', contact: 'p-jules', contact_name: 'Jules Petit', case: 'c-4519', case_number: 4519, accepted_at: ago(310), queue: 'care' });
+  if (WRITTEN.includes(scene)) return written.work(interaction);
+  const mail = interaction('n-3', 'active', { channel: 'email', seat: 'mail', account: 'contact', unread: 0, contact: 'p-jules', contact_name: 'Jules Petit', case: 'c-4519', case_number: 4519, accepted_at: ago(310), queue: 'care' });
   if (scene === 'call') return [interaction('n-1', 'active', { accepted_at: ago(151), recording: true }), mail];
   if (scene === 'held') return [interaction('n-1', 'active', { accepted_at: ago(151), recording: true, held: true }), mail];
   if (scene === 'wrapup') return [interaction('n-1', 'wrapup', { accepted_at: ago(351), ended_at: ago(4), wrapup_until: hence(56) }), mail];
@@ -105,7 +109,7 @@ function board() {
     rows: [
       row('billing', 'Facturation', 'voice', { waiting: 7, longest_wait_s: 100, estimate_s: [120, 240], service_level: 0.74, answered: 312, abandoned: 21, short_abandoned: 5, advisors: { ready: 0, ringing: 1, talking: 4, wrapup: 1, pause: 2, offline: 3 }, breach_in_s: 240, spark: spark(0.78, 0.15, 0) }),
       row('care', 'Service clients', 'voice', { waiting: 1, longest_wait_s: 8, estimate_s: [10, 30], service_level: 0.91 }),
-      row('care', 'Service clients', 'mail', { waiting: 14, longest_wait_s: 2480, estimate_s: [1800, 3600], service_level: 0.83, target: { share: 0.9, seconds: 3600 }, answered: 64, abandoned: 0, spark: spark(0.85, 0.1, 2) }),
+      row('care', 'Service clients', 'email', { waiting: 14, longest_wait_s: 2480, estimate_s: [1800, 3600], service_level: 0.83, target: { share: 0.9, seconds: 3600 }, answered: 64, abandoned: 0, spark: spark(0.85, 0.1, 2) }),
       row('tracking', 'Suivi de colis', 'voice', { service_level: 0.97, answered: 1204, abandoned: 12, advisors: { ready: 3, ringing: 0, talking: 2, wrapup: 0, pause: 0, offline: 2 }, spark: spark(0.95, 0.04, 3) }),
       row('night', 'Astreinte de nuit', 'voice', { service_level: null, answered: 0, abandoned: 0, advisors: { ready: 0, ringing: 0, talking: 0, wrapup: 0, pause: 0, offline: 4 }, spark: [] }),
     ],
@@ -119,8 +123,9 @@ function board() {
   };
 }
 const snapshot = () => ({
-  me: { ...me, phone: { account: 'lea', registered: scene !== 'nophone' } }, presence: myPresence(), offers: offers(), interactions: mine(), pops: mine().slice(0, 1).map((one) => pop(one.id)), colleagues: [...board().advisors.map((one) => ({ login: one.advisor, first_name: one.first_name }))], board: board(), version: '7', wrapup_codes: codes, pause_reasons: ['lunch', 'break', 'training'],
+  me: { ...me, phone: { account: 'lea', registered: scene !== 'nophone' } }, presence: myPresence(), offers: offers(), interactions: mine(), pops: (WRITTEN.includes(scene) ? [] : mine()).slice(0, 1).map((one) => pop(one.id)), colleagues: [...board().advisors.map((one) => ({ login: one.advisor, first_name: one.first_name }))], board: board(), version: '7', wrapup_codes: codes, pause_reasons: ['lunch', 'break', 'training'],
   queues: [['billing', 'Facturation'], ['care', 'Service clients'], ['tracking', 'Suivi de colis']].map(([id, name]) => ({ id, name, wrapup_codes: [] })), site: { name: 'Colis Express', languages: ['fr', 'en'], time_zone: 'Europe/Paris' },
+  accounts: scene === 'broken' ? written.brokenAccounts : written.accounts, channels: written.channels, tags: ['livraison', 'litige', 'retour'], archive_reasons: ['spam', 'duplicate', 'no_answer_needed'], helps: WRITTEN.includes(scene) ? written.helps : [],
 });
 const timeline = [
   { at: ago(3 * DAY), kind: 'state', interaction: null, advisor: null, text: null, data: { event: 'case.opened', number: 4521 }, seq: 1 },
@@ -157,6 +162,15 @@ const trees = {
 const queue = (id, name, extra = {}) => ({ id, name, needs: [{ any_of: [['fr', 2]] }], priority: 0, ageing_per_minute: 1, hours: 'semaine', at_closing: 'serve', prefer: 'longest_idle', targets: { voice: { share: 0.8, seconds: 20 } }, offer_s: { voice: 15, chat: 60, mail: 60 }, related_hold_s: { voice: 30, chat: 900, mail: 900 }, wrapup_max_s: 60, wrapup_extension_s: 60, wrapup_codes: ['delay', 'refund'], pop: 'ring', music: 'music.wav', announce_every_s: 30, announce_place: true, leave_key: null, max_waiting: 500, overflow_after_s: null, overflow_to: null, record: true, after_misses: 3, ...extra });
 const advisor = (id, first, last, roles = ['advisor']) => ({ id, first_name: first, last_name: last, roles, skills: { fr: 5, en: 3 }, seats: { voice: 1, chat: 3, mail: 5 }, queues: null, language: 'fr', phone: id, shift_ends: null });
 
+const said = structuredClone(written.messages);
+function write(interaction, body) {
+  const of = mine().find((one) => one.id === interaction);
+  const thread = Object.values(written.threads(scene)).flat().find((one) => one.live === interaction);
+  const made = { ...written.newMessage.message(body.message, ++seq, thread?.id ?? 't-new', 0, 'advisor', body.text), interaction, case: of?.case ?? 'c-4519', channel: of?.channel ?? 'email', status: 'queued', sent_at: null, subject: body.subject ?? '', buttons: body.buttons ?? [] };
+  (said[made.case] ??= []).push(made);
+  setTimeout(() => tell('message.changed', { message: Object.assign(made, { status: 'sent', sent_at: ago(0) }) }), 30);
+  return made;
+}
 function answer(method, url, body) {
   const [, , , what, id, verb, more] = url.pathname.split('/');
   const is = (wanted, pattern) => method === wanted && pattern.test(url.pathname.slice('/api/v1'.length));
@@ -173,12 +187,28 @@ function answer(method, url, body) {
     const items = Array.from({ length: 7 }, (_, at) => interaction(`w-${at}`, url.searchParams.get('figure') === 'waiting' ? 'waiting' : 'ended', { advisor: at % 2 ? 'karim' : null, opened_at: ago(400 - 40 * at), enqueued_at: ago(380 - 40 * at), accepted_at: url.searchParams.get('figure') === 'waiting' ? null : ago(300 - 40 * at) }));
     return { items, total: items.length };
   }
+  if (what === 'inbox') return scene === 'empty' ? { items: [], next: null, counts: { mine: 0, unassigned: 0, waiting: 0, help: 0, all: 0 } } : written.inbox(url.searchParams);
+  if (what === 'templates') return { items: written.templates };
+  if (what === 'ways') return { items: written.ways };
+  if (what === 'accounts') return { items: scene === 'broken' ? written.brokenAccounts : written.accounts };
+  if (what === 'webhooks') return method === 'POST' ? 204 : { items: written.webhooks };
+  if (what === 'statistics') return id === 'list' ? { items: Array.from({ length: 7 }, (_, at) => interaction(`s-${at}`, 'ended', { ended_at: ago(100), accepted_at: ago(300) })), total: 7 } : written.statistics(url.searchParams);
+  if (what === 'contacts' && verb === 'proposals') return { items: written.proposals[id] ?? [] };
+  if (what === 'interactions' && verb === 'nodes') return { items: written.nodes };
+  if (what === 'helps' && verb === 'answer') return 204;
+  if (what === 'interactions' && verb === 'messages') {
+    if (body.text.includes('conflit') && !body.consent) return { status: 409, type: 'https://monofil.example/problems/newer-reply', title: 'newer reply', who: 'karim', text: 'Bonjour, je m’en occupe : le livreur repasse demain avant 10 h.', message: 'm-99' };
+    return write(id, body);
+  }
+  if (what === 'cases' && verb === 'messages') return write(null, body);
+  if (what === 'interactions' && verb === 'take') return id === 'i-4526' ? { status: 409, type: 'taken', title: 'taken', holder: 'karim' } : interaction(id, 'active', { channel: 'messenger', seat: 'chat', case: 'c-4519', case_number: 4519, contact: 'p-jules', contact_name: 'Jules Petit', accepted_at: ago(0) });
+  if (what === 'interactions' && ['typing', 'seen', 'help', 'close', 'transfer', 'hand-back'].includes(verb)) return 204;
   if (what === 'interactions' && method === 'POST') {
     if (verb === 'hold') change('held'); else if (verb === 'resume') change('call'); else if (verb === 'hangup') change('wrapup');
     else if (verb === 'wrapup' && !more) change('idle');
     return mine()[0] ?? 204;
   }
-  if (what === 'offers') { change(verb === 'refuse' ? 'idle' : 'call'); return 204; }
+  if (what === 'offers') { change(scene === 'chat' ? 'threads' : verb === 'refuse' ? 'idle' : 'call'); return 204; }
   if (is('GET', /^\/cases$/)) {
     const text = (url.searchParams.get('text') ?? '').toLowerCase();
     const state = url.searchParams.get('state');
@@ -186,7 +216,8 @@ function answer(method, url, body) {
   }
   if (is('GET', /^\/cases\/[^/]+$/)) {
     const row = rows().find((one) => one.id === id);
-    return row ? { ...row, timeline: row.id === 'c-4521' ? timeline : timeline.slice(0, 1), interactions: [], notes_count: 1, follows: null } : 404;
+    return row ? { ...row, timeline: row.id === 'c-4521' ? timeline : [{ ...timeline[0], data: { event: 'case.opened', number: row.number } }, ...(row.id === 'c-4519' ? [{ ...timeline[8], at: ago(2390), interaction: 'n-5', data: { event: 'interaction.enqueued', queue: 'care' } }, { ...timeline[3], at: ago(1200), text: 'Le livreur habituel est absent cette semaine.', seq: 24 }] : [])], interactions: row.id === 'c-4490' ? [interaction('n-8', 'waiting', { advisor: null, channel: 'messenger', seat: 'chat', case: 'c-4490', case_number: 4490 })] : mine().filter((one) => one.case === row.id), notes_count: 1, follows: null, merged_into: null,
+      merges: row.id === 'c-4517' ? [{ merge: 'cm-1', case: 'c-4400', number: 4400, at: ago(DAY), by: 'karim' }] : [], messages: said[row.id] ?? [], threads: WRITTEN.includes(scene) ? (written.threads(scene)[row.id] ?? []) : [], helps: written.helps.filter((one) => one.case === row.id), viewers: scene === 'beside' && row.id === 'c-4519' ? written.viewers : [] } : 404;
   }
   if (is('POST', /^\/cases\/[^/]+\/notes$/)) { timeline.push({ at: ago(0), kind: 'note', interaction: null, advisor: 'lea', text: body.text, data: {}, seq: ++seq }); return 204; }
   if (is('POST', /\/call$/)) { change('out'); return { interaction: 'n-4' }; }
@@ -241,6 +272,8 @@ const server = createServer((request, response) => {
     if (url.pathname === '/preview') {
       if (body.quiet) scene = body.scene;
       else if (body.quality) tell('call.quality', { interaction: 'n-1', what: body.quality, since: ago(3) });
+      else if (body.hears) { const made = { ...written.newMessage.amina(`m-${++seq}`, seq, 0, 'customer', body.hears), at: ago(0) }; said['c-4517'].push(made); tell('message.added', { message: made }); }
+      else if (body.tell) tell(body.tell, body.data);
       else if (body.drop) pages.forEach((socket) => socket.destroy());
       else if (body.signedIn !== undefined) signedIn = body.signedIn;
       else if (body.scene) change(body.scene);
@@ -248,10 +281,14 @@ const server = createServer((request, response) => {
       response.setHeader('Content-Type', 'application/json');
       return response.end(JSON.stringify({ scene, heard, pages: pages.size }));
     }
+    if (url.pathname.startsWith('/api/v1/attachments/') && request.method === 'GET') { response.setHeader('Content-Type', 'image/svg+xml'); return response.end(written.picture); }
+    if (/^\/api\/v1\/messages\/[^/]+\/html$/.test(url.pathname)) { response.setHeader('Content-Type', 'text/html; charset=utf-8'); response.setHeader('Content-Security-Policy', "sandbox; default-src 'none'; frame-ancestors 'self'"); return response.end(written.html(url.searchParams.get('images') === '1')); }
+    if (url.pathname === '/api/v1/attachments') { response.statusCode = 201; response.setHeader('Content-Type', 'application/json'); return response.end(JSON.stringify({ id: `up-${++seq}`, kind: 'file', name: 'x', type: '', bytes: 1 })); }
     if (url.pathname.startsWith('/api/')) {
       const told = answer(request.method, url, body);
       response.setHeader('Content-Type', 'application/json');
       if (told === 422) { response.statusCode = 422; return response.end(JSON.stringify({ title: 'invalid', status: 422, detail: '', errors: [{ field: 'after_misses', expected: '1 or more', got: 0 }] })); }
+      if (told.status === 409) { response.statusCode = 409; return response.end(JSON.stringify(told)); }
       if (typeof told === 'number') { response.statusCode = told; return response.end(told === 204 ? '' : JSON.stringify({ title: String(told), status: told, detail: '' })); }
       return response.end(JSON.stringify(told));
     }

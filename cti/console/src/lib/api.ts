@@ -15,6 +15,8 @@ export class Problem extends Error {
     readonly detail: string,
     readonly fields: FieldError[] = [],
     readonly retryAfter: number | null = null,
+    /** What the problem tells besides: who, text, holder. */
+    readonly more: Record<string, unknown> = {},
   ) {
     super(detail || kind);
   }
@@ -45,21 +47,48 @@ export async function request(method: string, path: string, body?: unknown): Pro
     throw new Problem(0, 'unreachable', '');
   }
   if (response.ok) return response;
-  let problem: { type?: string; detail?: string; errors?: FieldError[] } = {};
+  if (response.status === 401 && path !== '/session') onLost();
+  throw problemOf(response.status, await response.text(), response.headers.get('Retry-After'));
+}
+
+function problemOf(status: number, text: string, retryAfter: string | null): Problem {
+  let problem: { type?: string; detail?: string; errors?: FieldError[] } & Record<string, unknown> = {};
   try {
-    problem = (await response.json()) as typeof problem;
+    problem = JSON.parse(text) as typeof problem;
   } catch {
     // a proxy's page, not ours: the status says enough
   }
-  if (response.status === 401 && path !== '/session') onLost();
-  const wait = Number(response.headers.get('Retry-After'));
-  throw new Problem(
-    response.status,
+  const wait = Number(retryAfter);
+  return new Problem(
+    status,
     problem.type?.split('/').pop() ?? '',
     problem.detail ?? '',
     problem.errors ?? [],
     Number.isFinite(wait) && wait > 0 ? wait : null,
+    problem,
   );
+}
+
+/** Sends one file; `told` hears the share that has left. fetch() does not say how far an upload is, so this is its elder. */
+export function upload<A>(path: string, file: File, told: (share: number) => void, signal: AbortSignal): Promise<A> {
+  return new Promise((done, failed) => {
+    const way = new XMLHttpRequest();
+    way.open('POST', ROOT + path);
+    way.setRequestHeader('Accept', 'application/json');
+    way.setRequestHeader('Accept-Language', language.now);
+    way.setRequestHeader('X-CSRF-Token', csrf);
+    way.upload.onprogress = (event) => told(event.lengthComputable ? event.loaded / event.total : 0);
+    way.onerror = way.onabort = () => failed(new Problem(0, 'unreachable', ''));
+    way.onload = () => {
+      if (way.status === 401) onLost();
+      if (way.status >= 200 && way.status < 300) done(JSON.parse(way.responseText) as A);
+      else failed(problemOf(way.status, way.responseText, way.getResponseHeader('Retry-After')));
+    };
+    signal.addEventListener('abort', () => way.abort());
+    const form = new FormData();
+    form.append('file', file, file.name);
+    way.send(form);
+  });
 }
 
 export async function call<A>(method: string, path: string, body?: unknown): Promise<A> {

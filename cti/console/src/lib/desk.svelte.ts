@@ -4,8 +4,8 @@ import { clock } from './clock.svelte';
 import { browser, Live } from './live';
 import { chime } from './sound';
 import type {
-  Board, Case, CaseRow, Contact, Frame, Interaction, Item, Me, Offer, Pop, Presence, QueueRow, Snapshot,
-  WrapupCode,
+  AccountRow, Board, Case, CaseRow, Channel, Contact, Frame, Help, Interaction, Item, Me, Message, Offer, Pop, Presence,
+  QueueRow, Snapshot, Thread, Viewer, Way, WrapupCode,
 } from './wire';
 import { language, t, word } from './words.svelte';
 
@@ -21,6 +21,8 @@ export interface Notice {
   level: 'info' | 'error';
   at: number;
 }
+
+export type Panel = 'continue' | 'close' | 'archive' | 'transfer' | 'handback' | 'ask' | 'tags' | 'merge';
 
 class Desk {
   me = $state.raw<Me | null>(null);
@@ -48,6 +50,24 @@ class Desk {
   recorded = $state.raw<Record<string, boolean>>({});
   colleagues = $state.raw<Record<string, string>>({});
   inside = $state.raw<Record<string, Record<string, number>>>({});
+  accounts = $state.raw<AccountRow[]>([]);
+  channels = $state.raw<Record<string, Channel>>({});
+  tags = $state.raw<string[]>([]);
+  archiveReasons = $state.raw<string[]>([]);
+  helps = $state.raw<Help[]>([]);
+  /** By thread and by interaction: what the list of my work tells without the case. */
+  threads = $state.raw<Record<string, Thread>>({});
+  lastWords = $state.raw<Record<string, Message>>({});
+  /** By interaction: the customer's messages that came while nobody looked. */
+  fresh = $state.raw<Record<string, string[]>>({});
+  /** By interaction: since when (ms) the customer types. */
+  typing = $state.raw<Record<string, number>>({});
+  /** By case: the way that was chosen to continue, until its message is sent or given up. */
+  ways = $state.raw<Record<string, Way | undefined>>({});
+  /** What is being done to the case of this id, in the place under its head. */
+  panel = $state.raw<{ of: string; what: Panel } | null>(null);
+  /** Moves on when the inbox is another. */
+  inboxMark = $state(0);
   notice = $state.raw<Notice | null>(null);
   /** For the live regions. */
   polite = $state('');
@@ -57,7 +77,75 @@ class Desk {
   get shown(): Interaction | null {
     const offered = this.offers.map((offer) => offer.interaction);
     const chosen = [...offered, ...this.interactions].find((one) => one.id === this.chosen);
-    return chosen ?? this.offers.find(opensAtRing)?.interaction ?? this.interactions[0] ?? null;
+    return chosen ?? this.offers.find((one) => this.opens(one))?.interaction ?? this.interactions[0] ?? null;
+  }
+
+  /** A call fills the page at once; a written offer does only where nothing else is at work. */
+  opens(offer: Offer): boolean {
+    return opensAtRing(offer) && (!isWritten(offer.interaction) || !this.interactions.length);
+  }
+
+  unread(one: Interaction): number {
+    return Math.max(one.unread ?? 0, this.fresh[one.id]?.length ?? 0);
+  }
+
+  threadOf(one: Interaction | null): Thread | null {
+    if (!one || !isWritten(one)) return null;
+    const known = one.thread ? this.threads[one.thread] : undefined;
+    return known ?? Object.values(this.threads).find((thread) => thread.live === one.id) ?? null;
+  }
+
+  channelName(channel: string): string {
+    return this.channels[channel]?.labels[language.now] ?? word('channel', channel);
+  }
+
+  /** Help that this advisor may give. */
+  get asked(): Help[] {
+    return this.helps.filter((one) => !one.answered_at && one.by !== this.me?.login && (one.of === null || one.of === this.me?.login));
+  }
+
+  /** The reader has what is new before the eyes. */
+  seen(one: Interaction): void {
+    if (!this.unread(one)) return;
+    this.fresh = { ...this.fresh, [one.id]: [] };
+    this.interactions = this.interactions.map((other) => (other.id === one.id ? { ...other, unread: 0 } : other));
+    void post(`/interactions/${one.id}/seen`).catch(() => {});
+  }
+
+  setMessage(message: Message): void {
+    const cases = Object.values(this.cases).filter((file) =>
+      file.id === message.case || file.messages.some((one) => one.id === message.id) || file.merges.some((one) => one.case === message.case),
+    );
+    for (const file of cases) {
+      const known = file.messages.some((one) => one.id === message.id);
+      const messages = known ? file.messages.map((one) => (one.id === message.id ? message : one)) : [...file.messages, message];
+      this.cases = { ...this.cases, [file.id]: { ...file, messages } };
+    }
+    this.rememberWords([message]);
+  }
+
+  rememberWords(messages: readonly Message[]): void {
+    const last = { ...this.lastWords };
+    for (const one of messages) {
+      if (!one.interaction) continue;
+      const known = last[one.interaction];
+      if (!known || known.id === one.id || known.at <= one.at) last[one.interaction] = one;
+    }
+    this.lastWords = last;
+  }
+
+  setThreads(threads: readonly Thread[]): void {
+    if (threads.length) this.threads = { ...this.threads, ...Object.fromEntries(threads.map((one) => [one.id, one])) };
+  }
+
+  setHelp(help: Help): void {
+    this.helps = [...this.helps.filter((one) => one.id !== help.id), help];
+    const file = this.cases[help.case];
+    if (file) this.cases = { ...this.cases, [file.id]: { ...file, helps: [...file.helps.filter((one) => one.id !== help.id), help] } };
+  }
+
+  chooseWay(id: string, way: Way | undefined): void {
+    this.ways = { ...this.ways, [id]: way };
   }
 
   queueName(id: string | null): string {
@@ -120,7 +208,10 @@ class Desk {
     const mine = changed.advisor === this.me?.login && !OVER.has(changed.state) && changed.state !== 'offered';
     const known = this.interactions.some((one) => one.id === changed.id);
     if (mine && known) this.interactions = this.interactions.map((one) => (one.id === changed.id ? changed : one));
-    else if (mine) this.interactions = [...this.interactions, changed];
+    else if (mine) {
+      this.interactions = [...this.interactions, changed];
+      this.readMine();
+    }
     else if (known) this.interactions = this.interactions.filter((one) => one.id !== changed.id);
     this.offers = this.offers.map((offer) =>
       offer.interaction.id === changed.id ? { ...offer, interaction: changed } : offer,
@@ -133,8 +224,17 @@ class Desk {
   }
 
   async loadCase(id: string): Promise<void> {
-    const found = await get<Case>(`/cases/${encodeURIComponent(id)}`);
+    const found = whole(await get<Case>(`/cases/${encodeURIComponent(id)}`));
     this.cases = withNewest(this.cases, id, found);
+    this.setThreads(found.threads);
+    this.rememberWords(found.messages);
+  }
+
+  /** The cases of my written work, so that the list tells the last words; chats first, as many as are followed. */
+  readMine(): void {
+    const written = this.interactions.filter((one) => isWritten(one) && one.case && !this.cases[one.case]);
+    written.sort((a, b) => Number(a.seat === 'mail') - Number(b.seat === 'mail'));
+    for (const one of written.slice(0, KEPT - 2)) void this.loadCase(one.case!).catch(() => {});
   }
 
   async loadContact(id: string): Promise<void> {
@@ -161,6 +261,14 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     desk.colleagues = Object.fromEntries((data.colleagues ?? []).map((one) => [one.login, one.first_name]));
     desk.pops = Object.fromEntries((data.pops ?? []).map((pop) => [pop.interaction, pop]));
     for (const offer of desk.offers) if (offer.pop) desk.rememberPop(offer.pop);
+    desk.accounts = data.accounts ?? [];
+    desk.channels = data.channels ?? {};
+    desk.tags = data.tags ?? [];
+    desk.archiveReasons = data.archive_reasons ?? [];
+    desk.helps = data.helps ?? [];
+    desk.fresh = {};
+    desk.inboxMark += 1;
+    desk.readMine();
     for (const id of Object.keys(desk.cases)) void desk.loadCase(id).catch(() => {});
     desk.loaded = true;
   },
@@ -171,8 +279,8 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     desk.urgent = t('offer.announced', {
       channel: word('channel', offer.interaction.channel), who, queue: desk.queueName(offer.interaction.queue),
     });
-    if (opensAtRing(offer) && !isTyping()) desk.chosen = offer.interaction.id;
-    chime();
+    if (desk.opens(offer) && !isTyping()) desk.chosen = offer.interaction.id;
+    chime('offer');
   },
   'offer.ended'(desk, data: { offer: string; how: string; reason?: string; interaction?: string | Interaction }) {
     const ended = desk.offers.find((one) => one.id === data.offer);
@@ -218,6 +326,56 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     if (!known || known.timeline.some((one) => one.seq === data.item.seq && one.kind === data.item.kind)) return;
     desk.cases = { ...desk.cases, [data.case]: { ...known, timeline: [...known.timeline, data.item] } };
   },
+  'message.added'(desk, data: { message: Message }) {
+    const it = data.message;
+    const known = desk.lastWords[it.interaction ?? '']?.id === it.id;
+    desk.setMessage(it);
+    const mine = desk.interactions.find((one) => one.id === it.interaction);
+    if (!mine || known || it.direction !== 'in') return;
+    desk.typing = { ...desk.typing, [mine.id]: 0 };
+    desk.fresh = { ...desk.fresh, [mine.id]: [...(desk.fresh[mine.id] ?? []), it.id] };
+    const who = mine.contact_name || desk.threads[it.thread]?.address.display || t('who.unknown');
+    desk.polite = t('message.announced', { who, text: it.text || word('message.kind', it.kind) });
+    chime('message');
+  },
+  'message.changed'(desk, data: { message: Message }) {
+    const before = Object.values(desk.cases).flatMap((file) => file.messages).find((one) => one.id === data.message.id);
+    desk.setMessage(data.message);
+    if (before?.status === data.message.status || data.message.by !== desk.me?.login) return;
+    if (data.message.status === 'failed' || data.message.status === 'perhaps') desk.urgent = word('delivery', data.message.status);
+  },
+  'thread.changed'(desk, data: { thread: Thread }) {
+    desk.setThreads([data.thread]);
+    for (const file of Object.values(desk.cases)) {
+      if (!file.threads.some((one) => one.id === data.thread.id)) continue;
+      const threads = file.threads.map((one) => (one.id === data.thread.id ? data.thread : one));
+      desk.cases = { ...desk.cases, [file.id]: { ...file, threads } };
+    }
+  },
+  'case.viewers'(desk, data: { case: string; viewers: Viewer[] }) {
+    const file = desk.cases[data.case];
+    if (file) desk.cases = { ...desk.cases, [file.id]: { ...file, viewers: data.viewers } };
+  },
+  'customer.typing'(desk, data: { interaction: string; on: boolean }) {
+    desk.typing = { ...desk.typing, [data.interaction]: data.on ? clock.now : 0 };
+  },
+  'help.changed'(desk, data: { help: Help }) {
+    const known = desk.helps.find((one) => one.id === data.help.id);
+    desk.setHelp(data.help);
+    const name = (login: string | null): string => desk.advisorFirst(login);
+    if (!known && data.help.by !== desk.me?.login) desk.urgent = t('help.announced', { name: name(data.help.by), text: data.help.text });
+    else if (data.help.by === desk.me?.login && data.help.answered_at && !known?.answered_at) {
+      desk.urgent = t('help.answered', { name: name(data.help.answered_by), text: data.help.answer });
+      chime('message');
+    }
+  },
+  'account.changed'(desk, data: { account: AccountRow }) {
+    const known = desk.accounts.some((one) => one.account === data.account.account);
+    desk.accounts = known ? desk.accounts.map((one) => (one.account === data.account.account ? data.account : one)) : [...desk.accounts, data.account];
+  },
+  'inbox.changed'(desk) {
+    desk.inboxMark += 1;
+  },
   'contact.changed'(desk, data: { contact: string | { id: string } }) {
     const id = typeof data.contact === 'string' ? data.contact : data.contact.id;
     if (desk.contacts[id]) void desk.loadContact(id).catch(() => {});
@@ -251,6 +409,16 @@ const KEPT = 8;
 function withNewest<A>(known: Record<string, A>, id: string, found: A): Record<string, A> {
   const others = Object.entries(known).filter(([other]) => other !== id);
   return Object.fromEntries([...others.slice(1 - KEPT), [id, found]]);
+}
+
+/** A case of a server that knows nothing of some part of it. */
+function whole(found: Case): Case {
+  return { ...found, tags: found.tags ?? [], merged_into: found.merged_into ?? null, merges: found.merges ?? [], messages: found.messages ?? [],
+    threads: found.threads ?? [], helps: found.helps ?? [], viewers: found.viewers ?? [] };
+}
+
+export function isWritten(one: Interaction): boolean {
+  return (one.seat || one.channel) !== 'voice';
 }
 
 /** When the queue says so, or says nothing; else the card alone announces the offer. */

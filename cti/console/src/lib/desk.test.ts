@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Interaction, Offer, Pop, Presence, Snapshot } from './wire';
+import type { Case, Interaction, Message, Offer, Pop, Presence, Snapshot } from './wire';
 
 vi.stubGlobal('fetch', () => Promise.reject(new Error('no network in this test')));
 const { desk } = await import('./desk.svelte');
@@ -75,5 +75,60 @@ describe('the desk', () => {
 
   it('ignores news that it does not know', () => {
     expect(() => hear('something.else', {})).not.toThrow();
+  });
+});
+
+describe('written work', () => {
+  const chat = (id: string, extra: object = {}): Interaction => interaction(id, 'active', { channel: 'messenger', seat: 'chat', case: `case-${id}`, thread: `thread-${id}`, unread: 0, ...extra });
+  const message = (id: string, of: string, extra: object = {}): Message =>
+    ({ id, seq: 1, interaction: of, case: `case-${of}`, thread: `thread-${of}`, direction: 'in', author: 'customer', text: 'hello', kind: 'text', at: '2026-01-01T10:00:00Z', status: 'received', attachments: [], ...extra }) as unknown as Message;
+  const file = (id: string, extra: object = {}): Case => ({ id, timeline: [], messages: [], threads: [], helps: [], viewers: [], merges: [], ...extra }) as unknown as Case;
+
+  beforeEach(() => {
+    desk.chosen = null;
+    desk.cases = {};
+    hear('snapshot', snapshot({ interactions: [chat('a'), chat('b')] }));
+    desk.cases = { 'case-a': file('case-a'), 'case-b': file('case-b') };
+  });
+
+  it('counts what is new once, however it is told, until it is seen', () => {
+    hear('message.added', { message: message('m1', 'b') });
+    hear('message.added', { message: message('m1', 'b') });
+    hear('interaction.changed', chat('b', { unread: 1 }));
+    expect([desk.unread(desk.interactions[0]!), desk.unread(desk.interactions[1]!)]).toEqual([0, 1]);
+    expect([desk.cases['case-b']?.messages.length, desk.lastWords.b?.text]).toEqual([1, 'hello']);
+    desk.seen(desk.interactions[1]!);
+    expect(desk.unread(desk.interactions[1]!)).toBe(0);
+  });
+
+  it('tells what became of a message in its own place', () => {
+    hear('message.added', { message: message('m2', 'a', { direction: 'out', author: 'advisor', by: 'lea', status: 'queued' }) });
+    hear('message.changed', { message: message('m2', 'a', { direction: 'out', author: 'advisor', by: 'lea', status: 'perhaps' }) });
+    expect(desk.cases['case-a']?.messages.map((one) => one.status)).toEqual(['perhaps']);
+    expect(desk.unread(desk.interactions[0]!)).toBe(0);
+  });
+
+  it('never lets a written offer take the place of what is being worked on', () => {
+    hear('offer.made', { id: 'o', interaction: chat('c', { state: 'offered', advisor: null }), deadline: '', made_at: '', pop: null, pop_at: 'ring' });
+    expect(desk.shown?.id).toBe('a');
+    hear('offer.made', offer('p', 'd'));
+    expect(desk.shown?.id).toBe('d');
+  });
+
+  it('shows who is beside me, and help that is asked of me or of all, not by me', () => {
+    hear('case.viewers', { case: 'case-a', viewers: [{ login: 'karim', first_name: 'Karim', doing: 'typing' }] });
+    expect(desk.cases['case-a']?.viewers[0]?.doing).toBe('typing');
+    const help = (id: string, by: string, of: string | null, extra: object = {}): object => ({ help: { id, case: 'case-a', by, of, text: '?', answered_at: null, ...extra } });
+    for (const [id, by, of] of [['1', 'karim', 'lea'], ['2', 'karim', null], ['3', 'karim', 'sofia'], ['4', 'lea', null]] as const) hear('help.changed', help(id, by, of));
+    expect(desk.asked.map((one) => one.id)).toEqual(['1', '2']);
+    hear('help.changed', help('1', 'karim', 'lea', { answered_at: '2026-01-01T10:00:00Z' }));
+    expect(desk.asked.map((one) => one.id)).toEqual(['2']);
+  });
+
+  it('knows the thread of its work, and follows its window', () => {
+    const thread = { id: 'thread-a', live: 'a', window: { state: 'open', until: null, tag_until: null } };
+    hear('thread.changed', { thread });
+    hear('thread.changed', { thread: { ...thread, window: { state: 'closed', until: null, tag_until: null } } });
+    expect(desk.threadOf(desk.interactions[0]!)?.window.state).toBe('closed');
   });
 });

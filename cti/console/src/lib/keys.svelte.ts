@@ -5,9 +5,17 @@
 
 export const ACTS = {
   accept: 'a', refuse: 'x', hold: 'h', end: 'e', finish: 'w', extend: 'l',
-  note: 'n', presence: 'p', search: '/', desk: 'd', board: 'b', help: '?',
+  reply: 'r', note: 'n', close: 'c', archive: 'v', transfer: 't', handback: 'o', ask: 'q', continue: 'u', tags: 'g', merge: 'm',
+  take: 't', down: 'j', up: 'k', presence: 'p', search: '/', desk: 'd', inbox: 'i', board: 'b', statistics: 's', help: '?',
 } as const;
 export type Act = keyof typeof ACTS;
+
+/** Acts that are never possible at the same moment may have the same key. */
+const PLACE: Partial<Record<Act, string>> = { take: 'inbox', transfer: 'case' };
+const apart = (one: Act, other: Act): boolean => {
+  const [here, there] = [PLACE[one], PLACE[other]];
+  return here !== undefined && there !== undefined && here !== there;
+};
 
 const STORED = 'monofil.keys';
 
@@ -35,8 +43,8 @@ export function label(act: Act): string {
 export function rebind(act: Act, key: string): void {
   const wanted = key.toLowerCase();
   const old = keyOf(act);
-  const other = (Object.keys(ACTS) as Act[]).find((candidate) => keyOf(candidate) === wanted);
-  changed = { ...changed, [act]: wanted, ...(other && other !== act ? { [other]: old } : {}) };
+  const other = (Object.keys(ACTS) as Act[]).find((one) => one !== act && keyOf(one) === wanted && !apart(one, act));
+  changed = { ...changed, [act]: wanted, ...(other ? { [other]: old } : {}) };
   globalThis.localStorage?.setItem(STORED, JSON.stringify(changed));
 }
 
@@ -66,8 +74,8 @@ export function pressed(event: KeyboardEvent): void {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.defaultPrevented) return;
   if (isWriting(event.target) || document.querySelector('dialog[open]')) return;
   const key = event.key.toLowerCase();
-  const act = (Object.keys(ACTS) as Act[]).find((candidate) => keyOf(candidate) === key);
-  const run = act && bound.get(act)?.at(-1);
+  const acts = (Object.keys(ACTS) as Act[]).filter((candidate) => keyOf(candidate) === key);
+  const run = acts.map((act) => bound.get(act)?.at(-1)).find(Boolean);
   if (!run) return;
   event.preventDefault();
   run();

@@ -1,22 +1,24 @@
-/** Two soft notes when an offer comes; silent where the reader or the browser says so. */
+/** Two soft notes when an offer comes, one when a message does; silent where the reader or the browser says so. */
 
-const STORED = 'monofil.sound';
+const STORED = { offer: 'monofil.sound', message: 'monofil.sound.message' };
+const HERTZ = { offer: [587, 880], message: [698] };
+export type Sound = keyof typeof STORED;
 let context: AudioContext | null = null;
 
-export function soundOn(): boolean {
-  return globalThis.localStorage?.getItem(STORED) !== 'off';
+export function soundOn(what: Sound): boolean {
+  return globalThis.localStorage?.getItem(STORED[what]) !== 'off';
 }
 
-export function setSound(on: boolean): void {
-  globalThis.localStorage?.setItem(STORED, on ? 'on' : 'off');
+export function setSound(what: Sound, on: boolean): void {
+  globalThis.localStorage?.setItem(STORED[what], on ? 'on' : 'off');
 }
 
-export function chime(): void {
-  if (!soundOn() || typeof AudioContext === 'undefined') return;
+export function chime(what: Sound): void {
+  if (!soundOn(what) || typeof AudioContext === 'undefined') return;
   context ??= new AudioContext();
   if (context.state === 'suspended') void context.resume().catch(() => {});
   const start = context.currentTime;
-  for (const [index, hertz] of [587, 880].entries()) {
+  for (const [index, hertz] of HERTZ[what].entries()) {
     const tone = context.createOscillator();
     const gain = context.createGain();
     const at = start + index * 0.18;

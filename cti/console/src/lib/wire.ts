@@ -4,6 +4,7 @@ export type PresenceWord = 'ready' | 'pause' | 'offline';
 export type Work = 'idle' | 'ringing' | 'talking' | 'held' | 'wrapup';
 export type State =
   | 'opened' | 'qualifying' | 'waiting' | 'offered' | 'active' | 'wrapup' | 'ended' | 'abandoned' | 'interrupted';
+export type Seat = 'voice' | 'chat' | 'mail';
 export type CaseState = 'open' | 'waiting' | 'solved' | 'closed';
 
 export interface Me {
@@ -55,6 +56,239 @@ export interface Interaction {
   tree: { id: string; version: number } | null;
   outcome: string | null;
   code: string | null;
+  seat: Seat;
+  account: string | null;
+  thread: string | null;
+  /** The call that has this interaction's seat until it is over. */
+  lent_to: string | null;
+  /** Messages of the customer that nobody has seen. */
+  unread: number;
+}
+
+/** How one message may look on its channel; null and 0: no limit, none. */
+export interface Composer {
+  channel: string;
+  label: string;
+  text_chars: number | null;
+  text_bytes: number | null;
+  quick_replies: number;
+  quick_reply_chars: number;
+  attachment_bytes: Record<string, number>;
+  subject: boolean;
+  html: boolean;
+  typing: boolean;
+}
+
+export interface Channel extends Composer {
+  seat: Seat;
+  labels: Record<string, string>;
+}
+
+export interface Attachment {
+  id: string;
+  kind: string;
+  name: string;
+  type: string;
+  bytes: number;
+  state: 'fetching' | 'stored' | 'failed' | 'quarantined';
+  url: string;
+}
+
+export type Delivery =
+  | 'received' | 'queued' | 'sending' | 'perhaps' | 'sent' | 'delivered' | 'read' | 'failed' | 'dropped';
+
+export interface Message {
+  id: string;
+  seq: number;
+  thread: string;
+  interaction: string | null;
+  case: string;
+  account: string;
+  channel: string;
+  direction: 'in' | 'out';
+  author: 'customer' | 'advisor' | 'bot' | 'system' | 'elsewhere';
+  by: string | null;
+  by_name: string | null;
+  kind: 'text' | 'media' | 'sticker' | 'postback' | 'location' | 'system';
+  at: string;
+  sent_at: string | null;
+  status: Delivery;
+  failure: string | null;
+  code: string;
+  detail: string;
+  retryable: boolean;
+  reply_to: string | null;
+  text: string;
+  subject: string;
+  has_html: boolean;
+  /** What the mail repeats of earlier ones. */
+  quoted: string | null;
+  buttons: { title: string; payload: string }[];
+  extra: Record<string, unknown>;
+  edited: boolean;
+  unsent: boolean;
+  reaction: string;
+  automatic: boolean;
+  standby: boolean;
+  attachments: Attachment[];
+}
+
+/** Until when may we write? `until`: freely; `tag_until`: a person may, marked as one. Both null: always. */
+export interface Window {
+  state: 'open' | 'tag' | 'closed';
+  until: string | null;
+  tag_until: string | null;
+}
+
+export interface Thread {
+  id: string;
+  account: string;
+  account_name: string;
+  channel: string;
+  address: Address;
+  live: string | null;
+  last_in_at: string | null;
+  last_out: string | null;
+  window: Window;
+  composer: Composer;
+}
+
+export interface Help {
+  id: string;
+  interaction: string;
+  case: string;
+  case_number: number;
+  by: string;
+  /** Whom it is asked of; null: everybody. */
+  of: string | null;
+  at: string;
+  text: string;
+  answered_at: string | null;
+  answered_by: string | null;
+  answer: string;
+}
+
+export interface Viewer {
+  login: string;
+  first_name: string;
+  doing: 'viewing' | 'typing';
+}
+
+export interface Template {
+  id: string;
+  title: string;
+  shortcut: string;
+  queues: string[];
+  text: string;
+  /** Variables that are not known here; they stand in the text as {{ name }}. */
+  missing: string[];
+}
+
+export interface AccountRow {
+  account: string;
+  channel: string;
+  label: string;
+  name: string;
+  state: 'up' | 'throttled' | 'down';
+  reason: string;
+  since: string | null;
+  /** Messages that have not left yet. */
+  waiting: number;
+}
+
+export interface Way {
+  kind: 'call' | 'message';
+  account: string | null;
+  channel: string;
+  address: Address;
+  allowed: boolean;
+  why: string | null;
+}
+
+export type View = 'mine' | 'unassigned' | 'waiting' | 'help' | 'all';
+
+export interface InboxRow {
+  case: string;
+  number: number;
+  subject: string;
+  state: CaseState;
+  tags: string[];
+  contact: string | null;
+  contact_name: string | null;
+  vip: boolean;
+  channels: string[];
+  interaction: string | null;
+  interaction_state: State | null;
+  interaction_channel: string | null;
+  queue: string | null;
+  advisor: string | null;
+  last_at: string;
+  last_text: string;
+  last_author: Message['author'] | null;
+  unanswered_since: string | null;
+  opened_at: string;
+}
+
+export interface Inbox {
+  items: InboxRow[];
+  next: string | null;
+  counts: Partial<Record<View, number>>;
+}
+
+export interface Proposal {
+  contact: string;
+  name: string | null;
+  why: string;
+  value: string;
+}
+
+export interface Webhook {
+  id: string;
+  account: string;
+  at: string;
+  handled_at: string | null;
+  tries: number;
+  result: unknown;
+}
+
+/** Median seconds to the first human answer, by the clock that is asked for. */
+export interface Clocks {
+  elapsed: number | null;
+  opening: number | null;
+  opening_less_routing: number | null;
+}
+
+export interface Figures {
+  received: number | null;
+  conversations: number | null;
+  answered: number | null;
+  abandoned: number | null;
+  short_abandoned: number | null;
+  service_level: number | null;
+  abandonment: number | null;
+  asa_s: number | null;
+  within_hour: number | null;
+  within_hour_strict: number | null;
+  archived: number | null;
+  automation: number | null;
+  automation_confirmed: number | null;
+  first_response: { per_message: Clocks; per_conversation: Clocks };
+  aht_s: number | null;
+  perhaps_sent: number | null;
+  failed: number | null;
+}
+
+export interface Statistics {
+  from: string;
+  to: string;
+  formula: Record<string, string>;
+  rows: { queue: string | null; channel: string | null; figures: Figures }[];
+  series: {
+    interval_s: number; times: number[];
+    received: (number | null)[]; answered: (number | null)[]; within_hour: (number | null)[];
+  };
+  totals: Figures & { distinct?: boolean };
+  note: string | null;
 }
 
 export interface PathStep {
@@ -86,6 +320,7 @@ export interface CaseRow {
   opened_at: string;
   changed_at: string;
   channels: string[];
+  tags: string[];
 }
 
 export interface PastInteraction {
@@ -120,6 +355,8 @@ export interface Pop {
   kind: 'first' | 'repeat' | 'callback';
   transfer: { by?: string; queue?: string; note?: string } | null;
   url: string | null;
+  /** Of a written interaction: what was said last. */
+  last_messages?: Message[];
 }
 
 export interface Offer {
@@ -134,7 +371,7 @@ export interface Offer {
 
 export interface Item {
   at: string;
-  kind: 'call' | 'note' | 'tree' | 'offer' | 'state' | 'recording' | 'event';
+  kind: 'call' | 'note' | 'message' | 'tree' | 'offer' | 'state' | 'recording' | 'event';
   interaction: string | null;
   advisor: string | null;
   text: string | null;
@@ -147,6 +384,12 @@ export interface Case extends CaseRow {
   interactions: Interaction[];
   notes_count: number;
   follows: string | null;
+  merged_into: { case: string; number: number; merge: string } | string | null;
+  merges: { merge: string; case: string; number: number; at: string; by: string | null }[];
+  messages: Message[];
+  threads: Thread[];
+  helps: Help[];
+  viewers: Viewer[];
 }
 
 export interface Address {
@@ -246,6 +489,11 @@ export interface Snapshot {
   /** `wrapup_codes`: those it asks for; none named: any. */
   queues: QueueRow[];
   site: { name: string; languages: string[]; time_zone: string };
+  accounts: AccountRow[];
+  channels: Record<string, Channel>;
+  tags: string[];
+  archive_reasons: string[];
+  helps: Help[];
 }
 
 export interface Frame {

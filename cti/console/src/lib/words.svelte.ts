@@ -90,6 +90,11 @@ export function counter(seconds: number | null | undefined): string {
   return hours ? `${hours}:${rest}` : rest;
 }
 
+/** What counts in place for an hour, and in words when it has become long. */
+export function long(seconds: number | null | undefined): string {
+  return seconds !== null && seconds !== undefined && seconds >= 3600 ? spell(seconds >= 86_400 ? seconds : Math.floor(seconds / 60) * 60) : counter(seconds);
+}
+
 /** 4 min 12 s, for what has ended. */
 export function spell(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined) return '–';
@@ -107,6 +112,12 @@ export function spell(seconds: number | null | undefined): string {
     return unit(Math.floor(whole / 3600), 'hour') + (minutes ? ` ${unit(minutes, 'minute')}` : '');
   }
   return unit(Math.round(whole / 86_400), 'day');
+}
+
+/** 1.2 MB */
+export function bytes(count: number): string {
+  const [unit, by] = count < 1_000 ? ['byte', 1] : count < 1_000_000 ? ['kilobyte', 1_000] : ['megabyte', 1_000_000];
+  return number(count / (by as number), { style: 'unit', unit: unit as string, unitDisplay: 'short', maximumFractionDigits: count < 1_000_000 ? 0 : 1 });
 }
 
 export function clockTime(iso: string | number): string {
