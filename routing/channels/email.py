@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
+from email.errors import MessageError
 from email.header import Header, decode_header
 from email.message import EmailMessage, Message
 from email.utils import format_datetime, parsedate_to_datetime
@@ -253,7 +254,7 @@ def _words(value: bytes | str | None) -> str:
                 part if isinstance(part, str) else _decoded(part, charset)
                 for part, charset in _encoded_words(text)
             )
-        except (ValueError, LookupError, RecursionError):
+        except (ValueError, LookupError, RecursionError, MessageError):
             pass
     return re.sub(r"\s+", " ", letter.tidy(text)).strip()
 

@@ -400,7 +400,7 @@ def test_whatever_stands_in_a_field_no_body_brings_the_reader_down(
 
 
 @pytest.mark.parametrize("of", NAMES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_body_cut_or_garbled_anywhere_brings_nothing_down(of: str, data: st.DataObject) -> None:
     case = case_of(of)

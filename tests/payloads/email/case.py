@@ -48,6 +48,14 @@ SAID = {
         )
     ),
     "bounce.eml": body(like(Receipt, status="failed", external_ids=("<ours-3@hotline.example>",))),
+    "broken_word.eml": body(
+        like(
+            Wrote,
+            subject="=?utf-8?b?T8O5I=?= colis",
+            text="Bonjour, où est mon colis ?",
+            facts={"to": ["service@hotline.example"]},
+        )
+    ),
     "no_sender.eml": body(like(Unknown, what="a mail without a sender"), shows="no_sender"),
 }
 
