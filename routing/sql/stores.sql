@@ -289,6 +289,14 @@ JOIN address a ON a.organisation_id = t.organisation_id AND a.id = t.address
 LEFT JOIN address_data d ON d.organisation_id = t.organisation_id AND d.address = t.address
 WHERE t.organisation_id = $1 AND t.id = $2
 
+-- name: thread_with
+SELECT t.id, t.account, t.channel, t.address, d.kind, d.value, a.contact, t.live, t.last_in_at, t.last_out
+FROM address_data d
+JOIN thread t ON t.organisation_id = d.organisation_id AND t.address = d.address
+JOIN address a ON a.organisation_id = d.organisation_id AND a.id = d.address
+WHERE d.organisation_id = $1 AND t.account = $2 AND d.kind = $3 AND d.value = $4
+ORDER BY t.live IS NULL, t.last_in_at DESC NULLS LAST LIMIT 1
+
 -- name: threads_of_case
 SELECT t.id, t.account, t.channel, t.address, coalesce(d.kind, a.kind) AS kind, coalesce(d.value, '') AS value, a.contact,
     t.live, t.last_in_at, t.last_out
@@ -344,38 +352,68 @@ SELECT e ->> 'id' AS account
 FROM (SELECT document FROM site WHERE organisation_id = $1 ORDER BY version DESC LIMIT 1) AS now
 CROSS JOIN LATERAL json_array_elements(now.document -> 'accounts') AS e
 
--- name: inbox
-SELECT i.case_id, c.number, coalesce(s.subject, '') AS subject, i.state, i.tags, person.id AS contact,
-    coalesce(d.name, '') AS contact_name, coalesce(d.vip, false) AS vip, i.channels, i.interaction,
-    shown.state AS interaction_state, shown.channel AS interaction_channel, shown.queue, shown.advisor, i.last_at,
-    coalesce(w.text, '') AS last_text, coalesce(m.author, '') AS last_author, i.unanswered_since, c.opened_at
-FROM (
-    SELECT * FROM inbox b
-    WHERE b.organisation_id = $1
-        AND ($2::text = 'all' OR b.case_id IN (SELECT cases_in_view($1, $2, $3)))
-        AND ($2::text = 'mine' OR $3::text IS NULL OR b.advisor = $3)
+-- name: inbox_filters
+b.organisation_id = $1
+    AND ($2::text = 'mine' OR $3::text IS NULL OR b.advisor = $3)
         AND (cardinality($4::text[]) = 0 OR b.channels && $4)
         AND (cardinality($5::text[]) = 0 OR b.queue = ANY ($5))
         AND (cardinality($6::text[]) = 0 OR b.state = ANY ($6))
         AND (cardinality($7::text[]) = 0 OR b.tags ?| $7)
         AND ($8::timestamptz IS NULL OR b.unanswered_since <= $8)
-        AND (NOT $9::boolean OR b.case_id IN (SELECT cases_with($1, $10, $11, $12, $13)))
         AND ($14::timestamptz IS NULL OR (b.last_at, b.case_id) < ($14, $15::uuid))
-    ORDER BY b.last_at DESC, b.case_id DESC LIMIT $16
-) i
+
+-- The rows of the cases that one of the two statements after it chooses.
+-- name: inbox_told
+SELECT i.case_id, c.number, coalesce(s.subject, '') AS subject, i.state, i.tags, person.id AS contact,
+    coalesce(d.name, '') AS contact_name, coalesce(d.vip, false) AS vip, i.channels, i.interaction,
+    shown.state AS interaction_state, shown.channel AS interaction_channel, shown.queue, shown.advisor, i.last_at,
+    coalesce(w.text, '') AS last_text, coalesce(m.author, '') AS last_author, i.unanswered_since, c.opened_at
+FROM (
+:chosen
+) AS chosen
+JOIN inbox i ON i.organisation_id = $1 AND i.case_id = chosen.case_id
 JOIN case_file c ON c.organisation_id = $1 AND c.id = i.case_id
-LEFT JOIN case_data s ON s.organisation_id = $1 AND s.case_id = i.case_id
 CROSS JOIN LATERAL (SELECT person_of($1, c.contact) AS id) person
+LEFT JOIN case_data s ON s.organisation_id = $1 AND s.case_id = i.case_id
 LEFT JOIN contact_data d ON d.organisation_id = $1 AND d.contact = person.id
 LEFT JOIN interaction shown ON shown.organisation_id = $1 AND shown.id = i.interaction
 LEFT JOIN message m ON m.organisation_id = $1 AND m.id = i.last_message
 LEFT JOIN message_data w ON w.organisation_id = $1 AND w.message = i.last_message
 ORDER BY i.last_at DESC, i.case_id DESC
 
+-- The newest that pass the filters, and of these $17 those with the words: enough where the words are frequent.
+-- name: inbox_newest
+SELECT n.case_id FROM (
+    SELECT b.case_id, b.last_at FROM inbox b WHERE :inbox_filters
+    ORDER BY b.last_at DESC, b.case_id DESC LIMIT $17
+) n
+LEFT JOIN inbox_data d ON d.organisation_id = $1 AND d.case_id = n.case_id AND $9
+WHERE NOT $9::boolean OR d.words @@ words_wanted($10, $11)
+    OR n.case_id IN (SELECT cases_named($1, words_wanted($10, $11), $12, $13))
+ORDER BY n.last_at DESC, n.case_id DESC LIMIT $16
+
+-- From few candidates, those that pass the filters: enough where a view is asked for, or the words are rare.
+-- name: inbox_among
+SELECT b.case_id FROM (SELECT DISTINCT inbox_candidates($1, $2, $3, words_wanted($10, $11), $12, $13) AS id) AS few
+JOIN inbox b ON b.organisation_id = $1 AND b.case_id = few.id
+LEFT JOIN inbox_data d ON d.organisation_id = $1 AND d.case_id = few.id AND $2 <> 'all' AND $9
+WHERE :inbox_filters
+    AND (NOT $9::boolean OR $2 = 'all' OR d.words @@ words_wanted($10, $11)
+        OR b.case_id IN (SELECT cases_named($1, words_wanted($10, $11), $12, $13)))
+ORDER BY b.last_at DESC, b.case_id DESC LIMIT $16
+
 -- name: inbox_counts
-SELECT view, count(*) FROM unnest(ARRAY['mine', 'unassigned', 'waiting', 'help']) AS view
-CROSS JOIN LATERAL cases_in_view($1, view, $2) GROUP BY view
-UNION ALL SELECT 'all', count(*) FROM inbox WHERE organisation_id = $1
+WITH live AS (
+    SELECT i.advisor, i.state, CASE WHEN c.merged_into IS NULL THEN c.id ELSE surviving_case($1, c.id) END AS root
+    FROM interaction i JOIN case_file c ON c.organisation_id = $1 AND c.id = i.case_id
+    WHERE i.organisation_id = $1 AND i.ended_at IS NULL
+)
+SELECT count(DISTINCT root) FILTER (WHERE advisor = $2 AND state <> 'offered') AS mine,
+    count(DISTINCT root) FILTER (WHERE advisor IS NULL OR state = 'offered') AS unassigned,
+    (SELECT count(*) FROM inbox WHERE organisation_id = $1) AS "all",
+    count(DISTINCT root) FILTER (WHERE state IN ('waiting', 'offered')) AS waiting,
+    (SELECT count(*) FROM cases_in_view($1, 'help', $2)) AS help
+FROM live
 
 -- name: open_helps
 SELECT h.id, h.interaction, h.case_id, c.number, h.by, h.of, h.at, coalesce(d.text, ''), h.answered_at, h.answered_by,

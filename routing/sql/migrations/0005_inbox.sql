@@ -214,23 +214,24 @@ CREATE FUNCTION cases_in_view(organisation uuid, view text, who text) RETURNS SE
     WHERE h.organisation_id = organisation AND h.answered_at IS NULL AND view = 'help'
 $$;
 
--- The cases that words typed into a search may mean: by what was written, number, name of the contact or address.
--- `head` and `tail` are folded; of `tail`, the last word, a beginning is enough.
-CREATE FUNCTION cases_with(organisation uuid, head text, tail text, typed_number text, typed_address text) RETURNS SETOF uuid
-LANGUAGE plpgsql STABLE AS $$
+-- What is typed into a search, folded; of `tail`, the last word, a beginning is enough.
+CREATE FUNCTION words_wanted(head text, tail text) RETURNS tsquery LANGUAGE sql IMMUTABLE AS $$
+    SELECT plainto_tsquery('simple', head)
+        && regexp_replace(plainto_tsquery('simple', tail)::text, '''(?= & |$)', ''':*', 'g')::tsquery
+$$;
+
+-- The cases that are meant by number, by name of the contact, or by address.
+CREATE FUNCTION cases_named(organisation uuid, wanted tsquery, typed_number text, typed_address text) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE ROWS 100 AS $$
 DECLARE
-    wanted tsquery := plainto_tsquery('simple', head)
-        && regexp_replace(plainto_tsquery('simple', tail)::text, '''(?= & |$)', ''':*', 'g')::tsquery;
-    who uuid[];
-BEGIN
-    IF numnode(wanted) > 0 THEN
-        RETURN QUERY SELECT d.case_id FROM inbox_data d WHERE d.organisation_id = organisation AND d.words @@ wanted;
-        who := ARRAY(SELECT d.contact FROM contact_data d
-            WHERE d.organisation_id = organisation AND to_tsvector('simple', d.sort_name) @@ wanted LIMIT 1000);
-    END IF;
-    who := coalesce(who, '{}') || ARRAY(SELECT a.contact FROM address_data a
+    who uuid[] := ARRAY(SELECT a.contact FROM address_data a
         WHERE a.organisation_id = organisation AND length(typed_address) >= 3
             AND a.value LIKE replace(replace(replace(typed_address, '\', '\\'), '%', '\%'), '_', '\_') || '%' LIMIT 1000);
+BEGIN
+    IF numnode(wanted) > 0 THEN
+        who := who || ARRAY(SELECT d.contact FROM contact_data d
+            WHERE d.organisation_id = organisation AND to_tsvector('simple', d.sort_name) @@ wanted LIMIT 1000);
+    END IF;
     IF who <> '{}' THEN
         RETURN QUERY
             WITH RECURSIVE up AS (
@@ -249,6 +250,19 @@ BEGIN
     IF typed_number ~ '^[0-9]{1,15}$' THEN
         RETURN QUERY SELECT surviving_case(organisation, f.id) FROM case_file f
             WHERE f.organisation_id = organisation AND f.number = typed_number::bigint;
+    END IF;
+END $$;
+
+-- Few cases among which to look: those of a view, else those with the words.
+CREATE FUNCTION inbox_candidates(organisation uuid, view text, who text, wanted tsquery, number text, address text)
+RETURNS SETOF uuid LANGUAGE plpgsql STABLE ROWS 200 AS $$
+BEGIN
+    IF view <> 'all' THEN
+        RETURN QUERY SELECT cases_in_view(organisation, view, who);
+    ELSE
+        RETURN QUERY SELECT d.case_id FROM inbox_data d
+            WHERE numnode(wanted) > 0 AND d.organisation_id = organisation AND d.words @@ wanted
+            UNION SELECT cases_named(organisation, wanted, number, address);
     END IF;
 END $$;
 
