@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
 
 import aiohttp
 
@@ -150,6 +152,60 @@ class HeadlessConsole:
 
     async def patch(self, path: str, body: Any) -> Any:
         return await self.request("PATCH", path, body)
+
+    async def accept(self, offer: str) -> None:
+        """Accept an offer on a written channel; a call is accepted by answering the phone."""
+        await self.post(f"/offers/{offer}/accept")
+
+    async def take(self, interaction: str) -> Any:
+        """Take a written interaction that nobody has."""
+        return await self.post(f"/interactions/{interaction}/take")
+
+    async def reply(self, interaction: str, text: str, **more: Any) -> Any:
+        """Answer, having seen all of ours that is there now; `more` as POST /interactions/{id}/messages takes it."""
+        if "over" not in more:
+            case = await self.get(f"/cases/{(await self.get(f'/interactions/{interaction}'))['case']}")
+            ours = [t["last_out"] for t in case["threads"] if t["live"] == interaction]
+            more["over"] = ours[0] if ours else None
+        return await self.post(
+            f"/interactions/{interaction}/messages", {"message": str(uuid4()), "text": text, **more}
+        )
+
+    async def close_interaction(self, interaction: str, outcome: str = "answered", **more: Any) -> Any:
+        """`more`: reason (of archived), code, note."""
+        return await self.post(f"/interactions/{interaction}/close", {"outcome": outcome, **more})
+
+    async def call_from_case(self, case: str, address: str, exchange: str | None = None) -> str:
+        """Call the customer: your phone rings first. `exchange` lends the call a chat's seat. Returns the call."""
+        placed = await self.post(f"/cases/{case}/call", {"address": address, "exchange": exchange})
+        return str(placed["interaction"])
+
+    async def write_from_case(self, case: str, account: str, address: str, text: str, **more: Any) -> Any:
+        """An email, or a message on whatever channel the account has; `more`: subject, html, attachments."""
+        body = {"message": str(uuid4()), "account": account, "address": address, "text": text, **more}
+        return await self.post(f"/cases/{case}/messages", body)
+
+    async def upload(self, content: bytes, name: str, type_: str = "application/octet-stream") -> Any:
+        """A file for `attachments` of a message."""
+        form = aiohttp.FormData(quote_fields=False)
+        form.add_field("file", content, filename=name, content_type=type_)
+        headers = {"X-CSRF-Token": self._csrf}
+        async with self._http.post(self.url + "/api/v1/attachments", data=form, headers=headers) as answer:
+            told = await answer.json(content_type=None)
+            if answer.status >= 400:
+                raise Refused(answer.status, told)
+            return told
+
+    async def look_at(self, case: str, doing: str = "viewing") -> None:
+        """Say that the page of a case is open (viewing), that somebody types in it, or that it was left (none)."""
+        await self._socket.send_json({"type": "viewing", "case": case, "doing": doing})
+
+    async def inbox(self, view: str = "all", **filters: Any) -> Any:
+        return await self.get("/inbox?" + urlencode({"view": view, **filters}))
+
+    async def statistics(self, start: str, end: str, **filters: Any) -> Any:
+        """Times as ISO 8601."""
+        return await self.get("/statistics?" + urlencode({"from": start, "to": end, **filters}))
 
     async def set_presence(self, presence: str, reason: str | None = None) -> Any:
         return await self.put("/me/presence", {"presence": presence, "reason": reason})

@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints
 from cti import replies, rows, schemas
 from cti.aio.console import V1, Console, after_cursor, cti_of, cursor, refuse
 from cti.aio.uploads import Upload
+from cti.refusals import SENTENCES
 from cti.schemas import Limit, ShortId
 from cti.window import CLOSED, TAG, window
 from routing.aio.web import ADMINS, SUPERVISORS, Ask, FieldError, Problem, Route, route
@@ -141,6 +142,8 @@ async def _refused(ask: Ask, outcome: Outcome, thread: ThreadView | None = None)
         raise await _newer_reply(ask, thread)
     if kind.startswith("unknown-") and kind not in {"unknown-address", "unknown-advisor", "unknown-queue"}:
         raise Problem(404, "not-found", "There is no such thing here.")
+    if kind not in SENTENCES:
+        raise Problem(409, "refused", word)
     raise refuse(ask, 409, kind)
 
 

@@ -140,7 +140,10 @@ Identify = Callable[[web.Request], Awaitable[Caller | None]]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
+    """`argument` is the handler's name for it: a word of Python has a stroke after it there (`from_`)."""
+
     name: str
+    argument: str
     place: str  # path | query
     adapter: TypeAdapter[Any]
     required: bool
@@ -203,7 +206,7 @@ def route(
             else:
                 place = "path" if name in in_path else "query"
                 default = None if required else parameter.default
-                parameters.append(Parameter(name, place, adapter, required, default))
+                parameters.append(Parameter(name.rstrip("_"), name, place, adapter, required, default))
         shape = returns or hints.get("return", types.NoneType)
         plain = shape is not types.NoneType and content is None
         return Route(
@@ -345,13 +348,13 @@ def _read_parameters(r: Route, request: web.Request, lang: str) -> dict[str, Any
         if raw is None:
             if p.required:
                 errors.append(FieldError(p.name, EXPECTED["missing"][lang]))
-            values[p.name] = p.default
+            values[p.argument] = p.default
             continue
         if "\x00" in raw or any("\ud800" <= c <= "\udfff" for c in raw):
             errors.append(FieldError(p.name, "text without NUL characters, in UTF-8"))
             continue
         try:
-            values[p.name] = p.adapter.validate_strings(raw)
+            values[p.argument] = p.adapter.validate_strings(raw)
         except ValidationError as error:
             errors += field_errors(error, lang, (p.name,))
     if errors:

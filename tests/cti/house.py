@@ -23,7 +23,8 @@ from routing import models as m
 from routing.aio import postgres
 from routing.aio.clock import IdMaker
 from routing.aio.desk import Desk
-from routing.site import Site
+from routing.channels import MANIFESTS
+from routing.site import Account, ReplyTemplate, Site
 from routing.store import Stores
 from tests.cti.seat import WaitingSide
 from tests.fakes.switch import FakeSwitch
@@ -41,6 +42,17 @@ def rules(organisation: str = "test") -> Site:
         base,
         organisation=organisation,
         skills=("fr", "en"),
+        accounts=(
+            Account("page", "messenger", "Postal", settings={"page_id": "900"}, bot_name="Robo"),
+            Account("post", "email", "Post", settings={"address": "post@example.org"}),
+        ),
+        tags=("urgent", "lost parcel"),
+        reply_templates=(
+            ReplyTemplate(
+                "hello", "Bonjour", {"fr": "Bonjour {{ contact.name }}, ici {{ advisor.first_name }}."}
+            ),
+            ReplyTemplate("bill", "Facture", {"fr": "Votre facture."}, queues=("billing",)),
+        ),
         advisors=(
             a1,
             a2,
@@ -149,6 +161,51 @@ class House:
     base: str
     stack: AsyncExitStack
     ready: list[bool]
+    acts: list[tuple[UUID, str, str]] = field(default_factory=list)
+    written: int = 0
+
+    async def write(
+        self,
+        text: str = "Où est mon colis ?",
+        who: str = "P1",
+        *,
+        queue: str | None = "general",
+        account: str = "page",
+        **more: Any,
+    ) -> UUID:
+        """A customer's message, in a queue when it begins something; returns its interaction."""
+        self.written += 1
+        channel = "messenger" if account == "page" else "email"
+        fields: dict[str, Any] = {
+            "interaction": self.line.ids(),
+            "message": self.line.ids(),
+            "account": account,
+            "channel": channel,
+            "seat": MANIFESTS[channel].seat,
+            "external_id": f"m{self.written}",
+            "address_kind": MANIFESTS[channel].address_kind,
+            "address": who,
+            "text": text,
+            "sent_at": self.line.clock.now(),
+        }
+        outcome = await self.line.ok(m.MessageReceived, **(fields | more))
+        interaction = next(e.interaction for e in outcome.events if e.type is m.T.MESSAGE_RECEIVED)
+        assert interaction is not None
+        if queue is not None and any(e.type is m.T.INTERACTION_OPENED for e in outcome.events):
+            await self.line.ok(m.Enqueued, interaction=interaction, queue=queue)
+        return interaction
+
+    async def query(self, sql: str) -> list[Any]:
+        """What the database holds."""
+        connection = await postgres.connect(self.line.dsn)
+        try:
+            return list(await connection.fetch(sql))
+        finally:
+            await connection.close()
+
+    async def become(self, message: str, status: str, **more: Any) -> None:
+        """The provider says what became of a message of ours."""
+        await self.line.ok(m.MessageStatus, message=UUID(message), status=status, **more)
 
     async def browser(self, login: str | None = None) -> Browser:
         http = await self.stack.enter_async_context(
@@ -194,6 +251,7 @@ async def house(
                 stores=stores,
                 site=lambda: current[0].site,
                 clock=line.clock,
+                channels=MANIFESTS,
                 inside=inside,
                 recording=lambda i: controls[0].recording(i),
                 board_every_s=board_every_s,
@@ -228,6 +286,11 @@ async def house(
             ),
         )
         ready = [True]
+        acts: list[tuple[UUID, str, str]] = []
+
+        async def act(thread: UUID, what: str, first_name: str) -> None:
+            acts.append((thread, what, first_name))
+
         console = Console(
             stores=stores,
             desk=line.desk,
@@ -247,17 +310,23 @@ async def house(
                 read=lambda text: replace(site, name=text.partition(":")[2].strip()),
                 write=lambda s: f"organisation: {s.name}\n",
             ),
-            telephony=Telephony("127.0.0.1:5060", "monofil"),
+            telephony=Telephony(
+                "127.0.0.1:5060",
+                "monofil",
+                lambda number: None if number.startswith("+33") else "not_allowed",
+            ),
             ready=lambda: (ready[0], {"desk": line.desk.healthy}),
             picture=lambda tree, inside: {"id": tree.id, "version": tree.version, "inside": dict(inside)},
             secret_set=_nothing,
+            channels=MANIFESTS,
+            act=act,
         )
 
         server = TestServer(console_application(console, dist=folder / "no-dist"))
         await server.start_server()
         stack.push_async_callback(server.close)
         base = f"http://{server.host}:{server.port}"
-        yield House(line, stores, switch, waiting, live, control, console, base, stack, ready)
+        yield House(line, stores, switch, waiting, live, control, console, base, stack, ready, acts)
         for talk in list(switch.legs):
             switch.end(talk)
         await control.settled()

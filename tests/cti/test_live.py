@@ -388,3 +388,130 @@ async def test_hostile_text_arrives_as_text_in_frames(database: str, tmp_path: P
             made = await page.next("offer.made")
             assert made["data"]["pop"]["received_number"] == nasty
             assert json.loads(json.dumps(made)) == made
+
+
+async def test_a_written_offer_brings_the_last_words_and_messages_reach_who_has_it(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path) as at:
+        me, colleague = await at.browser("a1"), await at.browser("a2")
+        await at.line.tell(m.PresenceSet, advisor="a1", presence=m.Presence.READY)
+        async with me.page() as page, colleague.page() as other:
+            first = (await page.next("snapshot"))["data"]
+            await other.next("snapshot")
+            assert [a["account"] for a in first["accounts"]] == ["page", "post"]
+            assert first["channels"]["messenger"]["text_chars"] == 2000
+            assert first["channels"]["email"]["seat"] == "mail"
+            assert first["tags"] == ["urgent", "lost parcel"]
+            assert "spam" in first["archive_reasons"]
+            chat = await at.write("Où est mon colis ?")
+            made = (await page.next("offer.made"))["data"]
+            assert made["interaction"]["channel"] == "messenger"
+            assert made["pop"]["call"] is None
+            assert [x["text"] for x in made["pop"]["last_messages"]] == ["Où est mon colis ?"]
+            assert (await me.ask("POST", f"/offers/{made['id']}/accept"))[0] == 204
+            await at.write("Numéro X1")
+            added = (await page.next("message.added"))["data"]["message"]
+            assert (added["text"], added["author"]) == ("Numéro X1", "customer")
+            await page.until_seq(await at.settle())
+            shown = [f["data"] for f in page.frames if f["type"] == "interaction.changed"]
+            assert (shown[-1]["id"], shown[-1]["unread"]) == (str(chat), 2)
+            assert [f for f in page.frames if f["type"] == "thread.changed"]
+            said = {"message": str(at.line.ids()), "text": "Merci"}
+            status, sent = await me.ask("POST", f"/interactions/{chat}/messages", said)
+            assert status == 201
+            await at.become(sent["id"], "sent", external_id="x1")
+            changed = (await page.next("message.changed"))["data"]["message"]
+            assert (changed["id"], changed["status"]) == (sent["id"], "sent")
+            await at.write("ok")
+            await page.next("message.added")
+            assert (await me.ask("POST", f"/interactions/{chat}/seen"))[0] == 204
+            seen = await page.next("interaction.changed")
+            while seen["data"]["unread"]:
+                seen = await page.next("interaction.changed")
+            await other.until_seq(await at.settle())
+            assert not [f for f in other.frames if f["type"].startswith(("message.", "thread.", "offer."))]
+            assert [f for f in other.frames if f["type"] == "inbox.changed"]
+        assert at.switch.placed == []
+
+
+async def test_who_looks_and_types_in_a_case_is_shown_to_all_who_have_it_open(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path) as at:
+        one, two, three = await at.browser("a1"), await at.browser("a2"), await at.browser("a3")
+        chat = await at.write()
+        row = at.line.desk.interaction(chat)
+        assert row is not None
+        case = str(row.case_id)
+        async with one.page() as mine, three.page() as elsewhere:
+            await mine.next("snapshot")
+            await elsewhere.next("snapshot")
+            await mine.say(type="viewing", case=case, doing="viewing")
+            told = (await mine.next("case.viewers"))["data"]
+            assert told == {
+                "case": case,
+                "viewers": [{"login": "a1", "first_name": "First1", "doing": "viewing"}],
+            }
+            async with two.page() as theirs:
+                await theirs.next("snapshot")
+                await theirs.say(type="viewing", case=case, doing="typing")
+                told = (await mine.next("case.viewers"))["data"]
+                assert [(v["login"], v["doing"]) for v in told["viewers"]] == [
+                    ("a1", "viewing"),
+                    ("a2", "typing"),
+                ]
+                at.live.customer_typing(chat, True)
+                assert (await mine.next("customer.typing"))["data"] == {"interaction": str(chat), "on": True}
+            told = (await mine.next("case.viewers"))["data"]
+            assert [v["login"] for v in told["viewers"]] == ["a1"]  # the other page was closed
+            await at.line.ok(m.NoteWritten, case=UUID(case), note=at.line.ids(), text="x", by="a3")
+            assert (await mine.next("timeline.added"))["data"]["case"] == case
+            assert not [f for f in elsewhere.frames if f["type"] in {"case.viewers", "customer.typing"}]
+
+
+async def test_help_and_accounts_are_told_to_everybody(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        me, colleague = await at.browser("a1"), await at.browser("a2")
+        chat = await at.write()
+        async with colleague.page() as page:
+            await page.next("snapshot")
+            _, asked = await me.ask("POST", f"/interactions/{chat}/help", {"text": "Douane ?"})
+            told = (await page.next("help.changed"))["data"]["help"]
+            assert (told["id"], told["text"], told["answer"]) == (asked["id"], "Douane ?", "")
+            await at.line.ok(m.AccountChanged, account="page", state="down", reason="token")
+            told = (await page.next("account.changed"))["data"]["account"]
+            assert (told["account"], told["state"], told["name"]) == ("page", "down", "Postal")
+        async with colleague.page() as page:
+            first = (await page.next("snapshot"))["data"]
+            assert [h["id"] for h in first["helps"]] == [asked["id"]]
+            assert first["accounts"][0]["state"] == "down"
+
+
+async def test_the_board_has_a_row_for_each_kind_of_seat(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        me = await at.browser("a1")
+        await at.line.tell(m.PresenceSet, advisor="a1", presence=m.Presence.PAUSE, reason="break")
+        chat = await at.write()
+        await at.write("Bonjour", "c@example.org", account="post")
+        await at.settle()
+        board = await me.get("/board")
+        waiting = {(r["queue"], r["channel"]): r["waiting"] for r in board["rows"]}
+        assert (waiting["general", "chat"], waiting["general", "mail"], waiting["general", "voice"]) == (
+            1,
+            1,
+            0,
+        )
+        listed = await me.get("/interactions?queue=general&channel=chat&figure=waiting")
+        assert [i["id"] for i in listed["items"]] == [str(chat)]
+        await me.ask("POST", f"/interactions/{chat}/take")
+        await at.settle()
+        [row] = [
+            r for r in (await me.get("/board"))["rows"] if (r["queue"], r["channel"]) == ("general", "chat")
+        ]
+        assert (row["waiting"], row["answered"]) == (0, 1)
+        async with me.page() as page:
+            data = (await page.next("snapshot"))["data"]
+            assert data["presence"]["work"] == "talking"
+            [shown] = data["interactions"]
+            assert (shown["id"], shown["unread"]) == (str(chat), 1)
