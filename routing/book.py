@@ -159,7 +159,7 @@ class Book(Ledger):
         self.memory.country = site.country
         if version is not None:
             self.emit(T.SITE_APPLIED, {"version": version, "by": by})
-        decisions = self.step(steps.RulesSet(site.queues, site.hours, site.time_zone))
+        decisions = self.step(steps.RulesSet(site.queues, site.hours, site.time_zone, site.weights))
         there = {advisor.id for advisor in site.advisors}
         for gone in former.advisors:
             if gone.id not in there:
@@ -189,9 +189,12 @@ class Book(Ledger):
             elif reach.reachable and reach.advisor in advisors:
                 self.decided(self.step(steps.ReachSet(reach.advisor, reach.channel, True)))
         kept: list[steps.Kept] = []
+        lenders = {
+            row.lent_to: str(row.id) for row in self.rows.all(InteractionRow) if row.lent_to is not None
+        }
         for row in sorted(self.rows.all(InteractionRow), key=lambda row: (row.opened_at, row.id)):
             if row.state not in FINAL:
-                kept += self._taken_up(row, advisors, mine)
+                kept += self._taken_up(row, advisors, mine, lenders.get(row.id))
         idle = {
             row.advisor: row.idle_since.timestamp() for row in self.rows.all(AdvisorRow) if row.idle_since
         }
@@ -200,7 +203,9 @@ class Book(Ledger):
         missed = {advisor: n for advisor, n in misses.items() if advisor in advisors}
         self.decided(self.step(steps.Restore(tuple(kept), 1, known, missed)))
 
-    def _taken_up(self, row: InteractionRow, advisors: set[str], mine: frozenset[UUID]) -> list[steps.Kept]:
+    def _taken_up(
+        self, row: InteractionRow, advisors: set[str], mine: frozenset[UUID], lender: str | None
+    ) -> list[steps.Kept]:
         """What becomes of one that lived: at its old place, or told as interrupted. An offer is taken back."""
         if row.state == State.OFFERED:
             assert row.offer is not None
@@ -231,7 +236,7 @@ class Book(Ledger):
             return []
         elif row.state != State.WAITING and not working:
             return []
-        return [self._kept(self.rows.get(InteractionRow, row.id))]
+        return [self._kept(self.rows.get(InteractionRow, row.id), lender)]
 
     def _gone(self, interaction: UUID, mine: frozenset[UUID]) -> bool:
         """A call of a former process is lost, unless only its wrap-up is left."""
@@ -240,7 +245,7 @@ class Book(Ledger):
             return True
         return row.seat == VOICE and row.id not in mine and row.state != State.WRAPUP
 
-    def _kept(self, row: InteractionRow) -> steps.Kept:
+    def _kept(self, row: InteractionRow, lender: str | None) -> steps.Kept:
         state = "active" if row.state == State.OPENED else row.state
         until = row.wrapup_until.timestamp() if row.wrapup_until is not None else None
         enqueue = self.enqueue_step(row, row.queue or "", (row.since or row.opened_at).timestamp())
@@ -251,7 +256,7 @@ class Book(Ledger):
             until if state == State.WRAPUP else None,
             row.extended,
             tuple(row.avoid),
-            str(row.lent_to) if row.lent_to is not None else None,
+            lender,
         )
 
     def _mark_vip(self, contact: UUID, vip: bool, by: str) -> None:

@@ -167,8 +167,7 @@ class Kept:
     wrapup_until: float | None = None
     wrapup_extended: bool = False
     avoid: tuple[str, ...] = ()  # those who refused or missed it
-    exchange: str | None = None  # an active interaction whose seat it has
-    lent_to: str | None = None  # the interaction that has this one's seat, and is kept too (F5)
+    exchange: str | None = None  # an active interaction, kept before it, whose seat it has (F5)
 
 
 @dataclass(frozen=True, slots=True)

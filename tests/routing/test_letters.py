@@ -294,7 +294,7 @@ async def test_a_step_of_the_tree_is_stored_whole(database: str) -> None:
     async with written(database) as line:
         wrote = await line.wrote()
         await line.ready("a1")
-        step = {
+        step: dict[str, Any] = {
             "interaction": wrote.interaction,
             "tree": "bot",
             "version": 2,
@@ -501,3 +501,74 @@ async def test_written_interactions_keep_their_place_over_a_restart(database: st
         assert (await line.answer(chats[0])).interaction == chats[0]
         assert (await outbox(line))[-1]["outgoing"]["to"] == "psid-0"
         assert (await line.wrote(address="psid-2")).interaction == chats[2]
+
+
+async def test_a_call_from_a_chat_takes_its_seat_and_gives_it_back(database: str) -> None:
+    async with written(database) as line:
+        await line.ready("a1")
+        chat = await line.chat()
+        await line.talk(chat)
+        row = line.desk.interaction(chat)
+        assert row is not None
+        call: dict[str, Any] = {
+            "interaction": line.ids(),
+            "channel": "voice",
+            "direction": "out",
+            "address": "+33611223344",
+            "case": row.case_id,
+            "advisor": "a1",
+            "exchange": chat,
+        }
+        await line.ok(m.InteractionOpened, **call)
+        placed, lent = line.desk.interaction(call["interaction"]), line.desk.interaction(chat)
+        assert placed is not None
+        assert lent is not None
+        assert (placed.case_id, placed.seat, lent.lent_to, lent.state) == (
+            row.case_id,
+            "voice",
+            placed.id,
+            "active",
+        )
+        more = {**call, "interaction": line.ids()}
+        assert (await line.tell(m.InteractionOpened, **more)).refused == "no_free_seat"
+        await line.ok(m.CallFailed, interaction=placed.id, reason="no_answer")
+        returned = line.desk.interaction(chat)
+        assert returned is not None
+        assert (returned.lent_to, returned.state, returned.advisor) == (None, "active", "a1")
+        assert [kind for kind in line.types() if kind.startswith("seat.")] == ["seat.lent", "seat.returned"]
+
+
+async def test_a_call_lost_in_a_restart_gives_the_chat_its_seat_back(database: str) -> None:
+    clock = HandClock()
+    async with written(database, clock) as line:
+        await line.ready("a1")
+        chat = await line.chat()
+        await line.talk(chat)
+        await line.ok(
+            m.InteractionOpened,
+            interaction=line.ids(),
+            channel="voice",
+            direction="out",
+            address="+33611223344",
+            advisor="a1",
+            exchange=chat,
+        )
+    async with written(database, clock) as line:
+        row = line.desk.interaction(chat)
+        assert row is not None
+        assert (row.lent_to, row.state, row.advisor) == (None, "active", "a1")
+        await line.ready("a1")
+        assert line.state(await line.call()) == "offered"
+
+
+async def test_passing_a_chat_on_to_a_queue_offers_it_to_somebody_else(database: str) -> None:
+    async with written(database) as line:
+        await line.ready("a1", "a2")
+        chat = await line.chat()
+        first = await line.talk(chat)
+        await line.ok(m.Enqueued, interaction=chat, queue="billing")
+        row = line.desk.interaction(chat)
+        assert row is not None
+        assert row.state in ("waiting", "offered")
+        assert row.queue == "billing"
+        assert line.desk.advisor_state(first) == "ready" or row.advisor == first

@@ -27,6 +27,9 @@ class Traffic:
         self.sent: list[tuple[m.Submission, m.Outcome]] = []
         self.merges: list[UUID] = []
         self.seen: list[UUID] = []
+        self.case_merges: list[UUID] = []
+        self.written: list[UUID] = []  # messages
+        self.helps: list[UUID] = []
 
     async def start(self) -> None:
         for advisor in self.line.desk.site.advisors:
@@ -57,6 +60,8 @@ class Traffic:
         pick, line = self.random, self.line
         live = sorted(line.desk.interactions(), key=lambda row: row.id)
         if len(live) < 4 or (len(live) < 40 and pick.random() < 0.25):
+            if pick.random() < 0.4:
+                return self._letter()
             interaction = line.ids()
             self.seen.append(interaction)
             return self._make(
@@ -151,8 +156,127 @@ class Traffic:
                 else None
             ),
         ]
+        anything += [
+            self._letter,
+            self._letter,
+            lambda: self._echo(),
+            lambda: self._make(
+                m.CasesMerged,
+                merge=self._kept(self.case_merges),
+                case=row.case_id,
+                into=pick.choice(live).case_id,
+                by=advisor,
+            ),
+            lambda: (
+                self._make(m.CaseMergeUndone, merge=pick.choice(self.case_merges), by=advisor)
+                if self.case_merges
+                else None
+            ),
+            lambda: self._make(
+                m.CaseChanged, case=row.case_id, by=advisor, tags=tuple(pick.sample(line.desk.site.tags, 1))
+            ),
+            lambda: self._make(
+                m.AccountChanged,
+                account="page",
+                state=pick.choice(("up", "throttled", "down")),
+                reason="token",
+            ),
+            lambda: self._make(
+                m.HelpAsked, help=self._kept(self.helps), interaction=row.id, by=advisor, text="Help?"
+            ),
+            lambda: (
+                self._make(m.HelpAnswered, help=pick.choice(self.helps), by=advisor, text="So")
+                if self.helps
+                else None
+            ),
+            self._status,
+            lambda: self._make(m.InteractionTaken, interaction=row.id, advisor=advisor, by=advisor),
+            lambda: self._out_call(row, advisor),
+        ]
+        if row.thread is not None:
+            fitting[row.state] += [
+                lambda: self._write(row.id, "advisor", advisor),
+                lambda: self._write(row.id, "bot", ""),
+                lambda: self._step(row.id),
+                lambda: self._make(m.HandedBack, interaction=row.id, node="menu", by=advisor),
+                lambda: self._make(
+                    m.InteractionClosed,
+                    interaction=row.id,
+                    by=advisor,
+                    outcome=pick.choice(("answered", "archived")),
+                    reason="spam",
+                    code=pick.choice((None, "done", "later")),
+                ),
+            ]
         choices: list[Callable[[], m.Submission | None]] = [*fitting[row.state]]
         return pick.choice(choices if pick.random() < 0.8 else anything)()
+
+    def _kept(self, ids: list[UUID]) -> UUID:
+        ids.append(self.line.ids())
+        return ids[-1]
+
+    def _letter(self) -> m.Submission:
+        pick = self.random
+        fields = self.line.letter(
+            f"Words {pick.randint(1, 99)}",
+            f"psid-{pick.randint(1, 8)}",
+            automatic=pick.random() < 0.1,
+            attached=(m.Attached(attachment=self.line.ids(), kind="image"),) if pick.random() < 0.2 else (),
+        )
+        if pick.random() < 0.4:
+            fields = self.line.letter("Mail", f"p{pick.randint(1, 4)}@example.org", account="box")
+        self.written.append(fields["message"])
+        return self._make(m.MessageReceived, **fields)
+
+    def _echo(self) -> m.Submission:
+        peer = {"account": "page", "address_kind": "psid", "address": f"psid-{self.random.randint(1, 9)}"}
+        id_ = self._kept(self.written)
+        return self._make(m.MessageEchoed, message=id_, external_id=f"e.{id_}", text="Elsewhere", **peer)
+
+    def _write(self, interaction: UUID, author: str, by: str) -> m.Submission:
+        said = {"author": author, "by": by, "text": f"Answer {self.random.randint(1, 99)}"}
+        return self._make(m.MessageWritten, message=self._kept(self.written), interaction=interaction, **said)
+
+    def _step(self, interaction: UUID) -> m.Submission:
+        """One step of a walk, with all that may follow from it."""
+        pick, line = self.random, self.line
+        more: dict[str, Any] = pick.choice(
+            ({}, {"ended": "served"}, {"leave": "key"}, {"facts": {"n": 1}}, {})
+        )
+        if pick.random() < 0.3:
+            queue = pick.choice(("general", "billing", "nowhere"))
+            more["enqueue"] = self._make(m.Enqueued, interaction=interaction, queue=queue)
+        return self._make(
+            m.WalkStepped,
+            interaction=interaction,
+            tree="bot",
+            version=1,
+            walk={"at": "menu"},
+            consumed=line.desk.seq,
+            left=(("menu", "1", 1.0),),
+            said=(m.Said(message=self._kept(self.written), text="Bot"),),
+            **more,
+        )
+
+    def _status(self) -> m.Submission | None:
+        if not self.written:
+            return None
+        message = self.random.choice(self.written)
+        status = self.random.choice(sorted(m.STATUS_RANK))
+        return self._make(m.MessageStatus, message=message, status=status, external_id=f"x.{message}")
+
+    def _out_call(self, row: Any, advisor: str) -> m.Submission:
+        """A call from a case, from a chat if there is one in hand."""
+        return self._make(
+            m.InteractionOpened,
+            interaction=self._kept(self.seen),
+            channel="voice",
+            direction="out",
+            address=self.random.choice(NUMBERS),
+            case=row.case_id,
+            advisor=advisor,
+            exchange=row.id if row.thread is not None else None,
+        )
 
     def _recording(self, interaction: UUID) -> dict[str, Any]:
         id_ = self.line.ids()
