@@ -73,6 +73,7 @@ API_BASE: Final = "https://graph.facebook.com"
 API_VERSION: Final = "v25.0"
 PERSONA_CHARS: Final = 50  # Personas API: name
 PAYLOAD_CHARS: Final = 1000  # quick_replies[].payload
+KEPT_CHARS: Final = 4000  # of a referral
 PERSONA_REFUSED: Final = "-"  # in the memory, in place of an id
 
 TOKEN = frozenset({102, 190})
@@ -205,7 +206,7 @@ def _message(
         payload=_text(_map(message.get("quick_reply")).get("payload")),
         files=seen.files,
         reply_to=_id(_map(message.get("reply_to")).get("mid")),
-        referral=_map(message.get("referral") or event.get("referral")),
+        referral=_kept(message.get("referral") or event.get("referral")),
         facts=facts,
         standby=standby,
     )
@@ -238,7 +239,7 @@ def _attachments(attachments: Any) -> _Seen:
             kind = "media"
         elif what == "location":
             place = _map(payload.get("coordinates"))
-            facts["location"] = {"lat": place.get("lat"), "long": place.get("long")}
+            facts["location"] = _kept({"lat": place.get("lat"), "long": place.get("long")})
             lines.append(f"{_text(said.get('title'))} {place.get('lat')}, {place.get('long')}".strip())
             kind = "location"
         else:  # fallback, reel, post, template …: something on the web to be looked at there, never fetched
@@ -288,7 +289,7 @@ def _postback(said: Mapping[str, Any], peer: Peer, at: datetime | None, _: Accou
         kind="postback",
         text=_text(said.get("title")),
         payload=_text(said.get("payload")),
-        referral=_map(said.get("referral")),
+        referral=_kept(said.get("referral")),
         standby=standby,
     )
 
@@ -301,7 +302,7 @@ def _referral(said: Mapping[str, Any], peer: Peer, at: datetime | None, _: Accou
         external_id=_made_up("referral", peer, at),
         kind="system",
         payload=_text(said.get("ref")),
-        referral=said,
+        referral=_kept(said),
         standby=standby,
     )
 
@@ -417,6 +418,15 @@ def _unknown(what: str, event: Any = None) -> Unknown:
 
 def _map(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _kept(value: Any) -> Mapping[str, Any]:
+    """An object to be shown as it came, unless it is too long or no database takes it (1e999)."""
+    said = _map(value)
+    try:
+        return said if len(json.dumps(said, allow_nan=False)) <= KEPT_CHARS else {}
+    except ValueError:
+        return {}
 
 
 def _text(value: Any) -> str:

@@ -373,6 +373,7 @@ def _places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str 
 
 JUNK: tuple[Any, ...] = (
     None, True, 0, -1, 1.5, 10**30, "", "x", "\x00", "é\ud83d", "9" * 400, [], [None], [[]], {}, {"": {}}, {"id": []},
+    "1e999", {"x": "1e999"},
 )  # fmt: skip
 
 
@@ -392,9 +393,13 @@ def test_whatever_stands_in_a_field_no_body_brings_the_reader_down(
                 for key in path[:-1]:
                     place = place[key]
                 place[path[-1]] = junk
-                for one in _heard(channel, case, json.dumps(broken).encode()):
-                    assert "\x00" not in repr(one)
-                    repr(one).encode()
+                body = json.dumps(broken).replace('"1e999"', "1e999").encode()
+                for one in _heard(channel, case, body):
+                    assert "\\x00" not in repr(one)
+                    if isinstance(one, Wrote):
+                        json.dumps([one.facts, one.referral], allow_nan=False)
+                    for said in one.__dataclass_fields__:
+                        str(getattr(one, said)).encode()
                 tried += 1
     assert tried or "json" in case.lacks, "no body is JSON; say so in lacks['json']"
 
