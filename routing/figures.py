@@ -1,8 +1,8 @@
 """The figures of features 1.1 to 1.3, for voice, messaging and email alike, from events and messages.
 
 Rule 1: a figure is an aggregation of Counted facts, so each number opens its list.
-Rule 2: a fact counts in the period in which it happened, and is judged by what was known at the period's end: a finished
-period never changes, except that automation is confirmed only as 96 hours pass.
+Rule 2: a fact counts in the period in which it happened, and is judged by what was known at the period's end:
+a finished period never changes, except that automation is confirmed only as 96 hours pass.
 Rule 3: rows count per queue and channel; totals count each message, call or conversation once.
 
 What happens when:
@@ -146,7 +146,8 @@ class Queueing:
     def __init__(self, queues: Iterable[Queue]) -> None:
         self.queues = {q.id: q for q in queues}
         self.waits: dict[UUID, Wait] = {}
-        self._channels: dict[UUID, tuple[str, str]] = {}
+        self.seats: dict[str, str] = {}  # of each channel that was seen
+        self._channels: dict[UUID, str] = {}
 
     def target_s(self, wait: Wait) -> float:
         queue = self.queues.get(wait.queue)
@@ -159,7 +160,8 @@ class Queueing:
             return None
         if kind is T.INTERACTION_OPENED:
             channel = str(event.data["channel"])
-            self._channels[interaction] = channel, str(event.data.get("seat") or channel)
+            self._channels[interaction] = channel
+            self.seats[channel] = str(event.data.get("seat") or channel)
             return None
         if kind is T.ENQUEUED:
             return self._enqueued(event, interaction)
@@ -191,11 +193,11 @@ class Queueing:
         left = known is not None and event.data.get("overflow_from")
         before = (self._fact("left", event, known),) if left and known is not None else ()
         since = event.data.get("since")
-        channel, seat = self._channels.get(interaction, ("voice", "voice"))
+        channel = self._channels.get(interaction, "voice")
         wait = Wait(
             queue=str(event.data["queue"]),
             channel=channel,
-            seat=seat,
+            seat=self.seats.get(channel, channel),
             since=event.at,
             first=event.at if since is None else datetime.fromtimestamp(float(since), event.at.tzinfo),
             answered=known.answered if known else False,
@@ -382,9 +384,7 @@ def _lived(life: _Life, event: Event) -> None:
     elif kind is T.ENQUEUED:
         _let_go(life, at)
         life.stays.append((at, str(event.data["queue"])))
-    elif (
-        kind is T.ACCEPTED or kind is T.CONNECTED or kind is T.ASSIGNED and event.data.get("how") == "pulled"
-    ):
+    elif _picked_up(event):
         _let_go(life, at)
         life.accepted.append((at, event.advisor))
         life.working = (at, event.advisor)
@@ -643,7 +643,9 @@ class Figure:
 
 FIGURES: Mapping[str, Figure] = {
     "received": Figure(Part(("received",)), text="messages of customers (a call is one)"),
-    "processed": Figure(Part(("processed",)), text="messages with a reply, assignment, note, help, re-route or closing after them"),
+    "processed": Figure(
+        Part(("processed",)), text="messages after which came a reply, assignment, note, help, re-route or closing"
+    ),
     "conversations": Figure(Part(("conversation",)), text="distinct conversations in which the customer spoke"),
     "enqueued": Figure(Part(("enqueued",)), text="entries into a queue"),
     "answered": Figure(Part(("answered",)), text="accepted by an advisor, once each"),

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from uuid import UUID
 
+from routing.figures import Rows
 from routing.models import Event
 from routing.site import Site
 
@@ -577,6 +578,10 @@ class Messages(Protocol):
 
     async def thread(self, thread: UUID) -> ThreadView | None: ...
 
+    async def thread_with(self, account: str, address_kind: str, address: str) -> ThreadView | None:
+        """The thread of an account with an address (normalised); the one that lives before others."""
+        ...
+
     async def threads_of_case(self, case: UUID) -> Sequence[ThreadView]: ...
 
     async def case_of_number(self, number: int) -> UUID | None: ...
@@ -772,6 +777,16 @@ class AccountStates(Protocol):
     async def all(self) -> Sequence[AccountState]: ...
 
 
+class FigureRows(Protocol):
+    async def between(self, start: datetime, end: datetime, *, gap_h: float = 96.0) -> Rows:
+        """All that `routing.figures.statistics` needs for the figures of [start, end).
+
+        It holds every interaction that lived at some time from `gap_h` (at least 96) hours before to 96 hours after,
+        with all its messages: a conversation, a late answer and a return within 96 h are seen whole.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stores:
     """All stores of one organisation, as wiring hands them out."""
@@ -787,13 +802,14 @@ class Stores:
     timeline: Timeline
     recordings: Recordings
     log: Log
-    requests: Requests = field(default=cast(Requests, None))
-    messages: Messages = field(default=cast(Messages, None))
-    outbox: Outbox = field(default=cast(Outbox, None))
-    walks: Walks = field(default=cast(Walks, None))
-    secrets: ChannelSecrets = field(default=cast(ChannelSecrets, None))
-    inbox: Inbox = field(default=cast(Inbox, None))
-    helps: Helps = field(default=cast(Helps, None))
-    proposals: Proposals = field(default=cast(Proposals, None))
-    account_states: AccountStates = field(default=cast(AccountStates, None))
+    requests: Requests
+    messages: Messages
+    outbox: Outbox
+    walks: Walks
+    secrets: ChannelSecrets
+    inbox: Inbox
+    helps: Helps
+    proposals: Proposals
+    account_states: AccountStates
+    figures: FigureRows
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -23,6 +23,8 @@ import structlog
 from pydantic import TypeAdapter
 
 from routing.aio.crash import crash_point
+from routing.figures import CONFIRMED_AFTER, Line, Rows
+from routing.figures import EVENTS as FIGURE_EVENTS
 from routing.identity import normalise, sort_name
 from routing.models import Clock, Event, T
 from routing.site import Site
@@ -851,6 +853,18 @@ class StatesOfAccounts(_Store):
         return [AccountState(*row) for row in await self._all("account_states")]
 
 
+class RowsOfFigures(_Store):
+    async def between(self, start: datetime, end: datetime, *, gap_h: float = 96.0) -> Rows:
+        back = max(timedelta(hours=gap_h), CONFIRMED_AFTER)
+        found = await self._all("figure_interactions", start - back, end + CONFIRMED_AFTER)
+        ids = [row["id"] for row in found]
+        if not ids:
+            return Rows()
+        events = await self._all("figure_events", ids, [kind.value for kind in FIGURE_EVENTS])
+        lines = await self._all("figure_lines", ids)
+        return Rows([event_of(self._own, row) for row in events], [Line(*row) for row in lines])
+
+
 def stores(
     pool: asyncpg.Pool, organisation: UUID, clock: Clock, environment: Mapping[str, str] | None = None
 ) -> Stores:
@@ -879,6 +893,7 @@ def stores(
         helps=HelpRequests(*there),
         proposals=MergeProposals(*there),
         account_states=StatesOfAccounts(*there),
+        figures=RowsOfFigures(*there),
     )
 
 

@@ -453,3 +453,16 @@ ORDER BY alike.why = 'same_name', alike.why, name, contact LIMIT 20
 
 -- name: account_states
 SELECT account, state, reason, since FROM account_state WHERE organisation_id = $1 ORDER BY account
+
+-- name: figure_interactions
+SELECT id FROM interaction
+WHERE organisation_id = $1 AND opened_at < $3 AND (ended_at IS NULL OR ended_at >= $2)
+
+-- name: figure_events
+SELECT seq, id, at, type, interaction, case_id, contact, advisor, data FROM event
+WHERE organisation_id = $1 AND interaction = ANY ($2::uuid[]) AND type = ANY ($3::text[]) ORDER BY seq
+
+-- name: figure_lines
+SELECT m.id, m.thread, m.interaction, m.case_id, t.channel, m.author, m.by, m.at, m.sent_at, m.status, m.automatic, m.standby
+FROM message m JOIN thread t ON t.organisation_id = m.organisation_id AND t.id = m.thread
+WHERE m.organisation_id = $1 AND m.interaction = ANY ($2::uuid[]) ORDER BY m.seq

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from cti.board import Figures, Live, Tally, formula, rows
+from cti.board import Live, Tally, rows
+from routing.figures import Level, formula
 from routing.models import Event, T
 from routing.site import Queue, Target
 
@@ -20,7 +21,7 @@ QUEUES = (
 
 def test_the_vector_of_the_definitions() -> None:
     """1,000 answered, 860 in time; 60 abandoned, 20 within T, 10 of these short."""
-    figures = Figures(
+    figures = Level(
         enqueued=1060,
         answered=1000,
         answered_in_time=860,
@@ -36,9 +37,9 @@ def test_the_vector_of_the_definitions() -> None:
 
 
 def test_rates_of_nothing_are_unknown_not_zero() -> None:
-    assert Figures().service_level is None
-    assert Figures().abandonment is None
-    assert Figures().asa_s is None
+    assert Level().service_level is None
+    assert Level().abandonment is None
+    assert Level().asa_s is None
 
 
 def test_every_service_level_says_its_formula() -> None:
