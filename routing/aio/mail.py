@@ -43,7 +43,7 @@ from routing.models import Clock
 from routing.site import Account
 from routing.store import Unavailable
 
-Take = Callable[[str, bytes, Mapping[str, str]], Awaitable[None]]
+Take = Callable[[str, bytes, Mapping[str, str]], Awaitable[object]]
 """(account's id, the mail, what is known of its way). Returns once it is stored."""
 Told = Callable[[str, str, str], None]
 """(account's id, up | down, reason): an account's mailbox can be reached, or not (any more)."""

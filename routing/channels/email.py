@@ -250,12 +250,13 @@ def _words(value: bytes | str | None) -> str:
     text = _decoded(data[:MOST_FIELD_BYTES], "utf-8")
     if "=?" in text:
         try:
-            text = "".join(
+            told = "".join(
                 part if isinstance(part, str) else _decoded(part, charset)
                 for part, charset in _encoded_words(text)
             )
-        except (ValueError, LookupError, RecursionError, MessageError):
-            pass
+        except (MessageError, ValueError, LookupError, RecursionError):
+            told = ""
+        text = told if told.strip() else text
     return re.sub(r"\s+", " ", letter.tidy(text)).strip()
 
 
@@ -607,7 +608,7 @@ class _Mail:
             body.more_files += 1
             return
         content = _content(part)
-        if not content and not name:
+        if (not content and not name) or kind in _REPORTS:
             return
         main = kind.partition("/")[0]
         id_ = _words(part.get("Content-ID")).strip("<> ")[:200]
@@ -634,7 +635,7 @@ class _Mail:
         original = ""
         for part in message.walk() if message.is_multipart() else ():
             inner = part.get_content_type()
-            if inner in ("message/delivery-status", "message/disposition-notification"):
+            if inner in _REPORTS:
                 payload = part.get_payload()
                 blocks += (
                     [one for one in payload if isinstance(one, Message)] if isinstance(payload, list) else []
@@ -673,6 +674,9 @@ class _Mail:
         return (
             Receipt(peer=peer, at=self.at, status=status, external_ids=(original,), failure=failure),
         ), facts
+
+
+_REPORTS = ("message/delivery-status", "message/disposition-notification")  # read into facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -735,7 +739,13 @@ def _made_name(part: Message, kind: str) -> str:
         inner = part.get_payload()
         title = _words(str(inner[0].get("Subject", ""))) if isinstance(inner, list) and inner else ""  # type: ignore[union-attr]
         return f"{_safe_name(title)[:80] or 'message'}.eml"
-    ending = {"text/calendar": "ics", "text/html": "html", "text/plain": "txt", "image/jpeg": "jpg"}.get(kind)
+    ending = {
+        "text/calendar": "ics",
+        "text/html": "html",
+        "text/plain": "txt",
+        "image/jpeg": "jpg",
+        "text/rfc822-headers": "txt",
+    }.get(kind)
     tail = ending or re.sub(r"\W.*", "", kind.partition("/")[2])[:8] or "bin"
     return f"{kind.partition('/')[0] if kind.partition('/')[0] in ('image', 'audio', 'video') else 'file'}.{tail}"
 
