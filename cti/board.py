@@ -32,7 +32,7 @@ class _Cell:
 
 
 class Tally:
-    """Figures of one day from events in commit order. Days are told by `day(start, length)`."""
+    """Figures of one day from events in commit order, by queue and seat: `channel` is voice, chat or mail here."""
 
     def __init__(
         self, queues: Iterable[Queue], start: datetime, length: timedelta = timedelta(days=1)
@@ -44,6 +44,10 @@ class Tally:
     @property
     def queues(self) -> dict[str, Queue]:
         return self._queueing.queues
+
+    def know(self, interaction: UUID, channel: str, seat: str) -> None:
+        """An interaction that lives since before the events that are coming."""
+        self._queueing.know(interaction, channel, seat)
 
     def set_queues(self, queues: Iterable[Queue]) -> None:
         self._queueing.queues = {q.id: q for q in queues}
@@ -62,10 +66,6 @@ class Tally:
         cell = self._cells.get((queue, channel))
         return list(cell.counted.get(figure, ())) if cell else []
 
-    def seat(self, channel: str) -> str:
-        """Whose seats a channel takes: voice, chat or mail, as targets are keyed."""
-        return self._queueing.seats.get(channel, channel)
-
     def channels(self, queue: str) -> set[str]:
         return {channel for q, channel in self._cells if q == queue}
 
@@ -79,7 +79,7 @@ class Tally:
         found: dict[tuple[str, str], Live] = {}
         for wait in self._queueing.waits.values():
             if wait.waiting:
-                key = (wait.queue, wait.channel)
+                key = (wait.queue, wait.seat)
                 before = found.get(key, Live())
                 waited_s = max(0.0, (now - wait.first).total_seconds())
                 found[key] = Live(before.waiting + 1, max(before.longest_wait_s, waited_s))
@@ -100,10 +100,11 @@ class Tally:
             assert fact.queue is not None
             facts.setdefault(fact.queue, []).append(fact)
         for queue, of_queue in facts.items():
-            self._count(queue, of_queue[0].channel, event.at, level(of_queue))
+            seat = self._queueing.seats.get(of_queue[0].channel, of_queue[0].channel)
+            self._count(queue, seat, event.at, level(of_queue))
             for fact in of_queue:
                 if fact.what in LISTED:
-                    cell = self._cells[(queue, fact.channel)]
+                    cell = self._cells[(queue, seat)]
                     cell.counted.setdefault(fact.what, []).append(fact.interaction)
         return counted is not None
 
@@ -158,7 +159,7 @@ def rows(
                     channel=channel,
                     live=live.get((queue.id, channel), Live()),
                     figures=tally.figures(queue.id, channel),
-                    target=target_of(queue, tally.seat(channel)),
+                    target=target_of(queue, channel),
                     advisors=counts,
                     spark=tuple(tally.spark(queue.id, channel)),
                 )

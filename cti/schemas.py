@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from routing import site
+from routing import figures, site
 
 ShortId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@-]+$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
@@ -609,6 +609,24 @@ class Webhook(Wire):
 
 class Webhooks(Wire):
     items: list[Webhook]
+
+
+class StatisticsRow(Wire):
+    queue: str | None  # null: it never reached one
+    channel: str | None
+    figures: figures.Values
+
+
+class Statistics(Wire):
+    """`formula` says in words how each figure is made; `note` stands beside the totals."""
+
+    since: datetime = Field(serialization_alias="from")
+    to: datetime
+    formula: dict[str, str]
+    rows: list[StatisticsRow]
+    series: figures.Series
+    totals: figures.Values
+    note: str
 
 
 class Uploaded(Wire):

@@ -149,6 +149,11 @@ class Queueing:
         self.seats: dict[str, str] = {}  # of each channel that was seen
         self._channels: dict[UUID, str] = {}
 
+    def know(self, interaction: UUID, channel: str, seat: str) -> None:
+        """An interaction from before the events that are coming."""
+        self._channels[interaction] = channel
+        self.seats[channel] = seat
+
     def target_s(self, wait: Wait) -> float:
         queue = self.queues.get(wait.queue)
         return (target_of(queue, wait.seat) if queue else DEFAULT_TARGET["voice"]).seconds

@@ -886,10 +886,14 @@ def console_application(
     *,
     dist: Path | None = None,
     more: Sequence[Route] = (),
+    plain: Sequence[tuple[str, str, Callable[[web.Request], Any]]] = (),
     https: bool = False,
     version: str = "0.1.0",
 ) -> web.Application:
-    """The whole web server of one organisation; `more` are routes of other packages, `dist` the built page."""
+    """The whole web server of one organisation; `more` are routes of other packages, `dist` the built page.
+
+    `plain` are (method, path, aiohttp handler): those of outsiders, who prove themselves otherwise than by a session.
+    """
     app = application(
         (*ROUTES, *more),
         identify=console.sign_ins.identify,
@@ -899,6 +903,8 @@ def console_application(
         https=https,
         version=version,
     )
+    for method, path, handler in plain:
+        app.router.add_route(method, path, handler)
     ConsoleFiles(dist or Path(__file__).parent.parent / "console" / "dist").add_to(app)
     return app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from routing.store import (
 )
 
 V1 = "/api/v1"
+REPORTS_AT_ONCE = 2  # more wait: nobody's figures slow the calls
 
 Act = Callable[[UUID, str, str], Awaitable[None]]
 """(thread, typing_on | typing_off | seen, first name): shown to the customer where the channel can."""
@@ -78,6 +80,7 @@ class Console:
     act: Act | None = None
     replay: Callable[[UUID], Awaitable[None]] | None = None  # handles a stored request again
     uploads: Uploads = field(init=False)
+    counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPORTS_AT_ONCE))
 
     def __post_init__(self) -> None:
         self.uploads = Uploads(Fetcher(self.data_dir), self.clock, self.ids)

@@ -329,7 +329,7 @@ class Live:
     async def __aenter__(self) -> Live:
         self._unsubscribe = self.desk.subscribe(self._heard)
         for row in self.desk.interactions():
-            self.tally.know(row.id, row.seat)
+            self.tally.know(row.id, row.channel, row.seat)
         await self._replay_day()
         for seat in seats_of(self.desk, self.site(), self.clock.now()):
             self.seats.put(seat)

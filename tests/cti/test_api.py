@@ -94,6 +94,8 @@ TABLE = """
     GET    /contacts/ID/proposals          -                                         404 404 404 401
     GET    /templates                      -                                         200 200 200 401
     GET    /ways?case=ID                   -                                         404 404 404 401
+    GET    /statistics                     -                                         200 200 200 401
+    GET    /statistics/list?figure=odd     -                                         422 422 422 401
     GET    /accounts                       -                                         200 200 200 401
     GET    /webhooks                       -                                         403 403 200 401
     POST   /webhooks/ID/replay             -                                         403 403 404 401

@@ -555,3 +555,34 @@ async def test_no_note_can_reach_the_outbox(database: str, tmp_path: Path) -> No
         body = {"outcome": "answered", "note": "secret end"}
         assert (await me.ask("POST", f"/interactions/{chat}/close", body))[0] == 200
         assert await at.query("SELECT * FROM outbox") == []
+
+
+async def test_each_number_of_the_statistics_opens_its_list(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        me = await at.browser("a1")
+        since = at.line.clock.now().isoformat().replace("+00:00", "Z")
+        chat = await taken(at, me)
+        at.line.clock.pass_(600)
+        _, sent = await me.ask("POST", f"/interactions/{chat}/messages", words())
+        await at.become(sent["id"], "sent", external_id="x1")
+        await me.ask("POST", f"/interactions/{chat}/close", {"outcome": "answered"})
+        at.line.clock.pass_(60)
+        interval = f"from={since}&to={at.line.clock.now().isoformat().replace('+00:00', 'Z')}"
+        told = await me.get(f"/statistics?{interval}")
+        assert told["from"] == since
+        [row] = told["rows"]
+        assert (row["queue"], row["channel"]) == ("general", "messenger")
+        assert (row["figures"]["received"], row["figures"]["answered"], row["figures"]["within_hour"]) == (
+            1,
+            1,
+            1.0,
+        )
+        assert row["figures"]["first_response"]["per_message"]["elapsed"] == 600.0
+        assert told["totals"]["conversations"] == 1
+        assert told["formula"]["within_hour"]
+        for figure in ("received", "answered", "within_hour", "first_response.per_message.elapsed"):
+            listed = await me.get(f"/statistics/list?{interval}&figure={figure}")
+            assert ([i["id"] for i in listed["items"]], listed["total"]) == ([str(chat)], 1), figure
+        assert (await me.get(f"/statistics?{interval}&channel=email"))["rows"] == []
+        assert (await me.ask("GET", "/statistics?from=2026-01-01"))[0] == 422
+        assert (await me.ask("GET", f"/statistics?from={since}&to={since}"))[0] == 422
