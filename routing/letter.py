@@ -62,6 +62,7 @@ _ATTRIBUTES = {
 _FETCHES = re.compile(r"url|image|expression|@|\\|/\*|var\(|attr\(|binding|behavior|<|&", re.IGNORECASE)
 _REMOTE = re.compile(r"https?://[^\s]{1,4000}\Z", re.IGNORECASE)
 _TAG = re.compile(r'<[a-z][a-z0-9]*(?: [a-z-]+="[^"]*")*>')
+_INSIDE = re.compile(r' src="cid:([^"]*)"', re.IGNORECASE)
 _OPENED = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]{0,30})")
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _TOKEN = re.compile(r"<(/?)([a-z][a-z0-9]*)([^>]*)>|([^<]+)")
@@ -112,7 +113,7 @@ def clean(html: str, *, images: bool = False, cid: Callable[[str], str | None] |
             return value if _REMOTE.match(value) else None
         if tag == "img" and name == "src":
             if value[:4].lower() == "cid:":
-                return value if cid is None else cid(value[4:])
+                return value
             if not _REMOTE.match(value):
                 return None
             return value if images else "remote:" + value
@@ -136,6 +137,9 @@ def clean(html: str, *, images: bool = False, cid: Callable[[str], str | None] |
         tag = found.group()
         if not tag.startswith("<img "):
             return tag
+        if cid is not None and (inside := _INSIDE.search(tag)):
+            url = cid(unescape(inside.group(1)))
+            return tag.replace(inside.group(), f' src="{escape(url)}"' if url else "", 1)
         if ' src="remote:' in tag:
             return re.sub(r' data-remote="[^"]*"', "", tag).replace(' src="remote:', ' data-remote="', 1)
         if images and ' src="' not in tag:
