@@ -74,7 +74,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`accepted`: the body is stored and 200 is sent once it is. Else `status` and `body` are the answer."""
+    """`accepted`: it is the provider's. The body of a POST is stored first; then `status` and `body` are the answer.
+
+    A handshake is accepted too: its `body` is the challenge, given back as text/plain.
+    """
 
     accepted: bool
     status: int = 200

@@ -112,7 +112,7 @@ def _handshake(query: Mapping[str, str], token: str) -> Answer:
     known = hmac.compare_digest(said.encode("utf-8", "replace"), token.encode())
     if query.get("hub.mode") != "subscribe" or not token or not known or not challenge:
         return Answer(False, 403, why="handshake refused")
-    return Answer(False, 200, challenge)
+    return Answer(True, 200, challenge)
 
 
 def parse(raw: bytes, account: Account) -> tuple[Heard, ...]:

@@ -68,8 +68,10 @@ class Hotline:
         asked = Request(request.method, str(request.url), dict(request.query), headers, body)
         answer: Answer = messenger.verify(asked, self.account, SECRETS)
         if not answer.accepted:
-            self.refused += [answer.why] if answer.status >= 400 else []
+            self.refused.append(answer.why)
             return web.Response(status=answer.status, text=answer.body)
+        if request.method == "GET":
+            return web.Response(text=answer.body)
         if self.status == 200:
             self.bodies.append(body)
             self.heard += messenger.parse(body, self.account)

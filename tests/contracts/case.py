@@ -85,6 +85,9 @@ class Case:
     memory: Mapping[str, str] = field(default_factory=dict)  # with it `plain` is one call
     sign: Callable[[bytes, Secrets], Request] | None = None  # the provider's own request of a body
     signature: str = ""  # the header that proves it, in lower case
+    handshake: Callable[[Secrets], tuple[Request, str]] | None = (
+        None  # (a GET that asks who we are, our answer)
+    )
     text_of: Callable[[Call], str] = lambda call: ""  # the words a call carries to the customer
     lacks: Mapping[str, str] = field(
         default_factory=dict

@@ -253,6 +253,19 @@ def test_nothing_is_accepted_while_a_secret_is_missing(name: str, channel: Chann
         assert not channel.verify(unkeyed, case.account, {}).accepted
 
 
+def test_a_handshake_is_answered_to_who_knows_the_secret(channel: Channel, case: Case) -> None:
+    if case.handshake is None:
+        pytest.skip("the provider does not ask first")
+    asked, expected = case.handshake(case.secrets)
+    answer = channel.verify(asked, case.account, case.secrets)
+    assert (answer.accepted, answer.status, answer.body) == (True, 200, expected)
+    others = {key: value + "x" for key, value in case.secrets.items()}
+    for secrets in (others, dict.fromkeys(case.secrets, ""), {}):
+        answer = channel.verify(asked, case.account, secrets)
+        assert not answer.accepted
+        assert expected not in answer.body
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
 def test_a_request_of_nobody_is_refused(channel: Channel, case: Case, method: str) -> None:
     nobody = Request(method, "https://hotline.example/hooks/x", {}, {}, b"")

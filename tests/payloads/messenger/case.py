@@ -67,6 +67,15 @@ def sign(raw: bytes, secrets: Secrets) -> Request:
     return Request("POST", "https://hotline.example/hooks/facebook", {}, headers, raw)
 
 
+def handshake(secrets: Secrets) -> tuple[Request, str]:
+    query = {
+        "hub.mode": "subscribe",
+        "hub.verify_token": secrets["verify_token"],
+        "hub.challenge": "1158201444",
+    }
+    return Request("GET", "https://hotline.example/hooks/facebook", query, {}, b""), "1158201444"
+
+
 def accepted(mid: str = "m_out") -> Reply:
     return Reply(200, {}, json.dumps({"recipient_id": "24001", "message_id": mid}).encode())
 
@@ -431,5 +440,6 @@ CASE = Case(
     },
     sign=sign,
     signature="x-hub-signature-256",
+    handshake=handshake,
     text_of=text_of,
 )

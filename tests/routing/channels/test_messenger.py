@@ -73,7 +73,7 @@ def shake(**query: str) -> tuple[bool, int, str]:
 
 def test_the_handshake_gives_the_challenge_back_to_who_knows_the_token() -> None:
     token = c.SECRETS["verify_token"]
-    assert shake(mode="subscribe", verify_token=token, challenge="1158201444") == (False, 200, "1158201444")
+    assert shake(mode="subscribe", verify_token=token, challenge="1158201444") == (True, 200, "1158201444")
     assert shake(mode="subscribe", verify_token="other", challenge="1")[1:] == (403, "")
     assert shake(mode="unsubscribe", verify_token=token, challenge="1")[1] == 403
     assert shake(mode="subscribe", challenge="1")[1] == 403

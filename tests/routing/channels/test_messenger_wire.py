@@ -1,0 +1,236 @@
+"""Messenger through the real hooks, desk, courier and links, against the double of the Graph API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import aiohttp
+from aiohttp import web
+
+from config.graph import HOUR_S, Customer, Fault, GraphDouble
+from routing import models as m
+from routing.aio.fetch import Fetcher
+from routing.aio.hooks import Hooks
+from routing.aio.links import Links
+from routing.aio.outbox import Courier
+from routing.aio.postgres import pool, stores
+from routing.channels import CHANNELS
+from routing.site import Account
+from tests.routing.hotline import hotline, site
+from tests.routing.office import Office
+from tests.routing.test_fetch import png
+
+SECRETS = {"app_secret": "the-secret", "page_token": "the-token", "verify_token": "the-word"}
+KEYS = {f"MONOFIL_SECRET_PAGE_{name.upper()}": value for name, value in SECRETS.items()}
+
+
+@dataclass
+class Page:
+    office: Office
+    graph: GraphDouble
+    claire: Customer
+
+    async def told(self) -> None:
+        await self.graph.settled()
+        await self.office.handled()
+
+    async def taken(self, text: str = "Bonjour") -> UUID:
+        """The interaction of Claire, who has written; a1 has it."""
+        mid = await self.claire.writes(text)
+        await self.told()
+        interaction = (await self.office.message(mid))["interaction"]
+        await self.office.line.ready("a1")
+        await self.office.line.ok(m.InteractionTaken, interaction=interaction, advisor="a1", by="a1")
+        return cast(UUID, interaction)
+
+
+@asynccontextmanager
+async def page(dsn: str, data: Path, **more: Any) -> AsyncIterator[Page]:
+    async with AsyncExitStack() as stack:
+        graph = await stack.enter_async_context(GraphDouble(**{**SECRETS, **more}))
+        settings = {"page_id": "1001", "app_id": "7007", "api_base": graph.base}
+        account = Account("page", "messenger", queue="general", settings=settings)
+        line = await stack.enter_async_context(hotline(dsn, site(accounts=(account,))))
+        graph._now = line.clock.unix
+        there = stores(
+            await stack.enter_async_context(pool(dsn, size=8)),
+            line.organisation,
+            line.clock,
+            environment=KEYS,
+        )
+        files = Fetcher(data, allow=("127.0.0.0/8",))
+        stack.push_async_callback(files.close)
+        app = web.Application()
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        handlers: dict[str, Any] = {}
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return cast(web.StreamResponse, await handlers[request.path.split("/")[1]](request))
+
+        app.router.add_route("*", "/hooks/{account}", answer)
+        app.router.add_get("/files/{id}", answer)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        links = Links(
+            public_url=base, secret=b"s" * 32, clock=line.clock, messages=there.messages, files=files
+        )
+        shared: dict[str, Any] = {
+            "site": lambda: line.desk.site, "channels": CHANNELS, "outbox": there.outbox, "messages": there.messages,
+            "secrets": there.secrets, "desk": line.desk, "clock": line.clock, "files": files,
+        }  # fmt: skip
+        hooks = Hooks(**shared, requests=there.requests, ids=line.ids, public_url=base)
+        courier = Courier(**shared, states=there.account_states, links=links, call_s=5.0)
+        handlers |= {"hooks": hooks.answer, "files": links.answer}
+        graph.callback = f"{base}/hooks/page"
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        await stack.enter_async_context(hooks)
+        await stack.enter_async_context(courier)
+        office = Office(line, there, hooks, courier, cast(Any, None), files, graph.callback, http, [])
+        yield Page(office, graph, graph.customer("24001", "Claire"))
+        await graph.settled()
+
+
+async def test_a_conversation_goes_both_ways_with_a_persona_and_its_marks(
+    database: str, tmp_path: Path
+) -> None:
+    async with page(database, tmp_path) as here:
+        assert await here.graph.subscribe()
+        interaction = await here.taken("Où est mon colis « été » 📦 ?")
+        message = await here.office.write(interaction, "Je regarde.")
+        (arrived,) = await here.graph.until(lambda: list(here.claire.inbox))
+        assert (arrived.text, arrived.persona, arrived.metadata) == ("Je regarde.", "First1", f"cc:{message}")
+        await here.office.becomes(message, "delivered")
+        here.office.line.clock.pass_(5)
+        await here.claire.reads()
+        await here.office.becomes(message, "read")
+        await here.told()
+        texts = [row["text"] for row in await here.office.messages()]
+        assert texts == ["Où est mon colis « été » 📦 ?", "Je regarde."], "the echo of our own is no message"
+
+
+async def test_fifty_copies_in_disorder_are_one_message_each(database: str, tmp_path: Path) -> None:
+    async with page(database, tmp_path) as here:
+        here.graph.hold()
+        mids = [await here.claire.writes(text) for text in ("un", "deux", "trois")]
+        await here.graph.release([2, 0, 1], times=10)
+        await here.graph.repeat(times=7)
+        await here.told()
+        rows = await here.office.messages()
+        assert sorted(row["external_id"] for row in rows) == sorted(mids)
+        assert len({row["interaction"] for row in rows}) == 1
+
+
+async def test_what_was_answered_in_metas_inbox_is_shown_once(database: str, tmp_path: Path) -> None:
+    async with page(database, tmp_path) as here:
+        await here.taken()
+        mid = await here.claire.is_answered_elsewhere("Réponse de la boîte")
+        await here.told()
+        row = await here.office.message(mid)
+        assert (row["author"], row["text"]) == ("elsewhere", "Réponse de la boîte")
+
+
+async def test_pictures_go_both_ways_by_addresses_that_expire(database: str, tmp_path: Path) -> None:
+    async with page(database, tmp_path) as here:
+        interaction = await here.taken()
+        mid = await here.claire.attaches(png(3, 3), text="Voilà")
+        gone = await here.claire.attaches(png(4, 4), expires_s=-1)
+        await here.told()
+        state = (
+            "SELECT a.state, a.id, a.sha256 FROM attachment a JOIN message m ON m.id = a.message"
+            " WHERE m.external_id = $1"
+        )
+
+        async def fetched() -> bool:
+            return all(
+                [(await here.office.rows(state, one))[0]["state"] != "fetching" for one in (mid, gone)]
+            )
+
+        await here.office.until(fetched, "the picture is not fetched")
+        (stored,), (failed,) = await here.office.rows(state, mid), await here.office.rows(state, gone)
+        assert (stored["state"], failed["state"]) == ("stored", "failed")
+        assert stored["sha256"]
+        message, file = here.office.line.ids(), here.office.line.ids()
+        kept = await here.office.files.keep(png(5, 5), file)
+        await here.office.line.ok(
+            m.MessageWritten,
+            message=message,
+            interaction=interaction,
+            author="advisor",
+            by="a1",
+            attached=(m.Attached(attachment=file, kind="image", name="reçu.png", type="image/png"),),
+        )
+        await here.office.line.ok(
+            m.AttachmentStored,
+            message=message,
+            attachment=file,
+            path=kept.path,
+            type=kept.type,
+            bytes=kept.bytes,
+            sha256=kept.sha256,
+        )
+        (arrived,) = await here.graph.until(lambda: list(here.claire.inbox))
+        assert (arrived.file, arrived.file_type, arrived.persona) == (png(5, 5), "image/png", "First1")
+
+
+async def test_each_failure_of_the_provider_reaches_the_message(database: str, tmp_path: Path) -> None:
+    async with page(database, tmp_path) as here:
+        interaction = await here.taken()
+        for fault, status in (
+            (Fault.UNAVAILABLE, "failed"),
+            (Fault.CUT_AFTER, "perhaps"),
+            (Fault.GATEWAY, "perhaps"),
+        ):
+            here.graph.fail(fault, edge="messages")
+            await here.office.becomes(await here.office.write(interaction, fault.value), status)
+        assert [each.text for each in here.claire.inbox] == ["cut_after"]
+        here.graph.fail(Fault.SERVER_ERROR, edge="messages")
+        message = await here.office.write(interaction, "encore")
+
+        async def tried() -> bool:
+            rows = await here.office.rows("SELECT state, not_before FROM outbox WHERE message = $1", message)
+            return bool(rows[0]["state"] == "queued" and rows[0]["not_before"] > here.office.line.clock.now())
+
+        await here.office.until(tried, "it was not tried")
+        await here.office.later(60)
+        await here.office.becomes(message, "delivered")
+        assert [each.text for each in here.claire.inbox] == ["cut_after", "encore"]
+
+
+async def test_after_a_day_the_tag_and_after_a_week_a_refusal(database: str, tmp_path: Path) -> None:
+    async with page(database, tmp_path, receipts=False, echoes=False) as here:
+        interaction = await here.taken()
+        await here.office.later(25 * HOUR_S)
+        await here.office.becomes(await here.office.write(interaction, "libre"), "failed")
+        await here.office.becomes(await here.office.write(interaction, "avec", tagged=True), "sent")
+        await here.office.later(7 * 24 * HOUR_S)
+        await here.office.becomes(await here.office.write(interaction, "tard", tagged=True), "failed")
+        assert [(each.text, each.tag) for each in here.claire.inbox] == [("avec", "HUMAN_AGENT")]
+        rows = {row["text"]: row for row in await here.office.messages()}
+        assert rows["libre"]["failure"] == rows["tard"]["failure"] == "window"
+
+
+async def test_a_revoked_token_takes_the_account_down_until_it_is_renewed(
+    database: str, tmp_path: Path
+) -> None:
+    async with page(database, tmp_path) as here:
+        interaction = await here.taken()
+        here.graph.revoke()
+        first = await here.office.write(interaction, "un")
+
+        def told() -> list[str]:
+            heard = here.office.line.heard
+            return [event.data["state"] for event in heard if event.type is m.T.ACCOUNT_CHANGED]
+
+        await here.office.until(lambda: told() == ["down"], "nobody is told")
+        assert here.claire.inbox == []
+        here.graph.renew()
+        await here.office.later(600)
+        await here.office.until(lambda: here.claire.inbox, "it does not go on")
+        await here.office.becomes(first, "delivered")
