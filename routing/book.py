@@ -351,7 +351,7 @@ class Book(Ledger):
 
     def _tree_entered(self, told: TreeEntered) -> None:
         row = self.interaction(told.interaction)
-        if row.state not in (State.OPENED, State.QUALIFYING):
+        if row.state not in (State.OPENED, State.QUALIFYING) or row.advisor is not None:
             raise Refused("over" if row.state in FINAL else "not_now")
         self.emit(T.TREE_ENTERED, {"tree": told.tree, "version": told.version}, interaction=row.id)
 
@@ -405,7 +405,7 @@ class Book(Ledger):
 
     def _tree_ended(self, told: TreeEnded) -> None:
         row = self.interaction(told.interaction)
-        if row.state not in (State.OPENED, State.QUALIFYING):
+        if row.state not in (State.OPENED, State.QUALIFYING) or row.advisor is not None:
             raise Refused("over" if row.state in FINAL else "not_now")
         self.emit(T.ENDED, {"outcome": told.outcome, "code": None, "by": "tree"}, interaction=row.id)
 

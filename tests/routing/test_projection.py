@@ -47,7 +47,7 @@ async def test_all_state_can_be_rebuilt_after_a_long_random_run_with_restarts(
             events = await check(database, organisation, rules)
             seen |= {event.type for event in events}
             clock.pass_(60)
-    assert len(seen) > 25, sorted(seen)
+    assert len(seen) > 38, sorted(seen)
 
 
 async def test_after_a_restart_voice_is_interrupted_and_everything_else_is_at_its_old_place(

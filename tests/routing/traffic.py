@@ -30,6 +30,7 @@ class Traffic:
         self.case_merges: list[UUID] = []
         self.written: list[UUID] = []  # messages
         self.helps: list[UUID] = []
+        self.files: list[dict[str, UUID]] = []
 
     async def start(self) -> None:
         for advisor in self.line.desk.site.advisors:
@@ -46,6 +47,7 @@ class Traffic:
 
     async def submit(self, submission: m.Submission) -> None:
         outcome = await self.line.desk.submit(submission)
+        assert outcome.refused != "failed", submission
         self.told(submission, outcome)
         self.sent.append((submission, outcome))
         if self.random.random() < 0.05:
@@ -82,6 +84,7 @@ class Traffic:
                     m.Enqueued, interaction=row.id, queue=pick.choice(("general", "billing", "nowhere"))
                 ),
                 lambda: self._make(m.CallFailed, interaction=row.id, reason="busy"),
+                lambda: self._make(m.Connected, interaction=row.id),
             ],
             "qualifying": [
                 lambda: self._make(
@@ -190,6 +193,21 @@ class Traffic:
                 else None
             ),
             self._status,
+            lambda: (
+                self._make(
+                    m.MessageChanged,
+                    message=pick.choice(self.written),
+                    what=pick.choice(("edited", "unsent", "reacted", "unreacted")),
+                    text="New",
+                )
+                if self.written
+                else None
+            ),
+            lambda: (
+                self._make(m.AttachmentStored, path="x", sha256="ab", **pick.choice(self.files))
+                if self.files
+                else None
+            ),
             lambda: self._make(m.InteractionTaken, interaction=row.id, advisor=advisor, by=advisor),
             lambda: self._out_call(row, advisor),
         ]
@@ -208,6 +226,8 @@ class Traffic:
                     code=pick.choice((None, "done", "later")),
                 ),
             ]
+            if row.state == "active":  # it does not end as a talk does
+                fitting["active"] = [*fitting["active"][-5:], lambda: self._out_call(row, advisor)]
         choices: list[Callable[[], m.Submission | None]] = [*fitting[row.state]]
         return pick.choice(choices if pick.random() < 0.8 else anything)()
 
@@ -226,6 +246,10 @@ class Traffic:
         if pick.random() < 0.4:
             fields = self.line.letter("Mail", f"p{pick.randint(1, 4)}@example.org", account="box")
         self.written.append(fields["message"])
+        self.files += [
+            {"message": fields["message"], "attachment": each.attachment}
+            for each in fields.get("attached", ())
+        ]
         return self._make(m.MessageReceived, **fields)
 
     def _echo(self) -> m.Submission:
