@@ -33,6 +33,7 @@ from config import site as site_file
 from config.failures import CannotStart, binding
 from config.registrations import Registrations
 from config.settings import Settings
+from config.written import Written
 from cti.aio import api
 from cti.aio.control import CallControl
 from cti.aio.live import Live
@@ -67,6 +68,7 @@ LAG = Histogram(
 READY = Gauge("monofil_ready", "1 when the server can take a call")
 LAG_EVERY_S = 0.05
 EVIDENCE_DAYS = 30  # how far back the figures of trees go at a start: a month of calls is read in a second
+CLOCK_LOOK_S = 0.05
 IDLE_COLLECTION_S = (
     5.0  # the cyclic collector is off while serving; it runs this often, generation by generation
 )
@@ -195,6 +197,8 @@ class Hotline:
         now.forest = await _forest(stores)
         kept = await stores.bindings.all()
 
+        if settings.clock_file is not None:
+            self.clock.set_ahead(_seconds_in(settings.clock_file))
         self.desk = desk = await stack.enter_async_context(
             Desk(dsn, self.organisation, now.site, self.clock, self.ids)
         )
@@ -255,13 +259,27 @@ class Hotline:
             lookups=lookups,
             known_language=stores.contacts.language_in,
         )
+        self.written = written = Written(
+            settings=settings,
+            site=lambda: now.site,
+            forest=lambda: now.forest,
+            stores=stores,
+            desk=desk,
+            lookups=lookups,
+            clock=self.clock,
+            ids=self.ids,
+            organisation=self.organisation,
+            sounds=(settings.data_dir / "sounds", HERE / "sounds"),
+        )
+        written.runner.evidence = runner.evidence
         self.live = live = await stack.enter_async_context(
             Live(
                 desk=desk,
                 stores=stores,
                 site=lambda: now.site,
                 clock=self.clock,
-                inside=runner.inside,
+                channels=written.manifests,
+                inside=self._inside,
                 recording=lambda interaction: self.control.recording(interaction),
             )
         )
@@ -281,10 +299,13 @@ class Hotline:
                 pop_wait_s=settings.pop_wait_ms / 1000,
             )
         )
+        written.typing = live
         stack.push_async_callback(runner.stop)
         await self._open_http(stack)
         self._go(self._watch_lag(), "lag")
         self._go(self._collect(), "collector")
+        if settings.clock_file is not None:
+            self._go(self._watch_clock(settings.clock_file), "clock")
         watched = postgres.SiteVersions(pool, self.organisation, self.clock)
         await stack.enter_async_context(
             postgres.SiteWatch(
@@ -326,8 +347,16 @@ class Hotline:
             picture=self._picture,
             secret_set=self._look_at_secrets,
             origins=frozenset({settings.public_url}) if settings.public_url else frozenset(),
+            channels=self.written.manifests,
+            act=self.written.act,
+            replay=self.written.replay,
         )
-        app = api.console_application(console, https=settings.secure_cookies, version=version("monofil"))
+        app = api.console_application(
+            console,
+            plain=self.written.routes(),
+            https=settings.secure_cookies,
+            version=version("monofil"),
+        )
         served = aiohttp_web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await served.setup()
         stack.push_async_callback(served.cleanup)
@@ -335,7 +364,8 @@ class Hotline:
         with binding("The console", settings.http_host, settings.http_port, "MONOFIL_HTTP_PORT"):
             listening = await door.listen(served.server, settings.http_host, settings.http_port)
         stack.callback(listening.close)
-        self.http_url = settings.public_url or "http://{}:{}".format(*listening.sockets[0].getsockname()[:2])
+        self.http_url = settings.public_url or _own_url(listening)
+        await self.written.open(stack, self.http_url)
 
     def _on_sip(self, event: StackEvent) -> None:
         if isinstance(event, GuessingNoticed):
@@ -345,10 +375,20 @@ class Hotline:
             return
         self.switch.on_sip(event)
 
-    def _picture(self, it: TreeVersion, _inside: Mapping[str, int]) -> Mapping[str, Any]:
+    def _inside(self) -> dict[str, dict[int, dict[str, int]]]:
+        """Customers in each tree, version and node now, on all channels."""
+        found = self.runner.inside()
+        for tree, versions in self.written.runner.inside().items():
+            for number, nodes in versions.items():
+                there = found.setdefault(tree, {}).setdefault(number, {})
+                for node, count in nodes.items():
+                    there[node] = there.get(node, 0) + count
+        return found
+
+    def _picture(self, it: TreeVersion, inside: Mapping[str, int]) -> Mapping[str, Any]:
         """A tree with its evidence and the callers inside it now."""
         tree = trees.load(it.document, it.version)
-        return self.runner.picture(tree, published_at=it.at.isoformat(), author=it.by)
+        return self.runner.picture(tree, published_at=it.at.isoformat(), author=it.by, inside=inside)
 
     def _guessing(self, address: str, login: str, failures: int) -> None:
         """Somebody guesses passwords, at the sign-in page or by SIP: the admins see it (fault row 14)."""
@@ -439,6 +479,14 @@ class Hotline:
             READY.set(self.ready)
             due = time.monotonic() + LAG_EVERY_S
 
+    async def _watch_clock(self, file: Path) -> None:
+        """Tests and the demo move the time: whoever waits for it looks again."""
+        while True:
+            await asyncio.sleep(CLOCK_LOOK_S)
+            if self.clock.set_ahead(_seconds_in(file)):
+                self.desk.nudge()
+                self.written.nudge()
+
     async def _collect(self) -> None:
         """The cyclic collector runs between calls, not inside them."""
         generation = 0
@@ -470,6 +518,7 @@ class Hotline:
         for account in gone:
             if account is not None:
                 self.sip.forget(account)
+        await self.written.refresh()
         self.desk.site_changed(version.site, version.version, version.by)
         crash_point("server.site_told")
         log.info("the site is in force", version=version.version, by=version.by)
@@ -558,6 +607,8 @@ async def serve(
         gc.collect()
         gc.freeze()
         line = f"ready http={hotline.http_url} sip={settings.told_ip}:{hotline.sip.port}"
+        if hotline.written.mail_at is not None:
+            line += f" mail={hotline.written.mail_at}"
         (announce or _to_standard_output)(line)
         sd_notify.tell("READY=1")
         waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(hotline.failed.wait())]
@@ -566,6 +617,18 @@ async def serve(
             wait.cancel()
         await hotline.drain()
         return 1 if hotline.failed.is_set() else 0
+
+
+def _own_url(listening: asyncio.Server) -> str:
+    return "http://{}:{}".format(*listening.sockets[0].getsockname()[:2])
+
+
+def _seconds_in(file: Path) -> float:
+    """How far the clock runs ahead, as that file says; 0 while there is none."""
+    try:
+        return float(file.read_text(encoding="utf-8").strip() or 0)
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _to_standard_output(line: str) -> None:

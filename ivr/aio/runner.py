@@ -206,7 +206,12 @@ class VoiceRunner:
         return found
 
     def picture(
-        self, tree: Tree, *, published_at: str | None = None, author: str | None = None
+        self,
+        tree: Tree,
+        *,
+        published_at: str | None = None,
+        author: str | None = None,
+        inside: Mapping[str, int] | None = None,
     ) -> dict[str, Any]:
         """The tree as the console draws it, with the calls inside it now, its evidence and its look-ups' figures."""
         asked = {
@@ -218,7 +223,7 @@ class VoiceRunner:
             tree,
             published_at=published_at,
             author=author,
-            inside=self.inside().get(tree.id, {}).get(tree.version, {}),
+            inside=self.inside().get(tree.id, {}).get(tree.version, {}) if inside is None else inside,
             figures={it.node: it for it in self.evidence.rows(tree.id, tree.version)},
             lookups=asked,
         )

@@ -23,6 +23,12 @@ class SystemClock:
     def shift(self, seconds: float) -> None:
         self._shift_s += seconds
 
+    def set_ahead(self, seconds: float) -> bool:
+        """Run so far ahead of the true time; whether that is news."""
+        changed = seconds != self._shift_s
+        self._shift_s = seconds
+        return changed
+
 
 class IdMaker:
     """Makes UUIDv7 that only rise in one process, also when the clock is set back.

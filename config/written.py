@@ -1,0 +1,292 @@
+"""The written channels of a running server: what comes in, the trees that answer, and what goes out.
+
+Made once and given to an exit stack, after the desk and the console's live wire, before HTTP listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import hmac
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+import structlog
+from aiohttp import web
+
+from config.failures import binding
+from config.settings import Settings
+from ivr.aio.lookup import Lookups
+from ivr.aio.text import TextRunner, read_texts
+from ivr.tree import Forest
+from routing import letter
+from routing.aio.desk import Desk
+from routing.aio.fetch import Fetcher
+from routing.aio.hooks import Hooks
+from routing.aio.links import Links
+from routing.aio.mail import FileCursors, Mailbox, MailListener, Parser, Sender
+from routing.aio.outbox import Courier
+from routing.channel import Peer
+from routing.channels import CHANNELS, email
+from routing.models import AccountChanged, Clock, Ids
+from routing.site import Account, Site
+from routing.store import ChannelSecrets, Stores
+
+log = structlog.get_logger("monofil")
+
+KEY_BYTES = 32
+TOKEN_KEY = "token_key"  # noqa: S105  the name of a secret
+
+
+class Typing(Protocol):
+    """Whoever shows that a customer types."""
+
+    def customer_typing(self, interaction: UUID, on: bool) -> None: ...
+
+
+def own_key(data_dir: Path) -> bytes:
+    """The server's own secret, made at its first start: it proves the links and mail tokens that we have made."""
+    path = data_dir / "key"
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        key = os.urandom(KEY_BYTES)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key)
+    assert len(key) >= KEY_BYTES, f"{path} is cut short"
+    return key
+
+
+class Secrets:
+    """The channels' secrets; where nobody has set a key for tokens, one made from the server's own."""
+
+    def __init__(self, kept: ChannelSecrets, key: bytes) -> None:
+        self._kept, self._key = kept, key
+
+    async def of(self, account: str) -> Mapping[str, str]:
+        made = hmac.new(self._key, f"token {account}".encode(), hashlib.sha256).hexdigest()
+        return {TOKEN_KEY: made, **await self._kept.of(account)}
+
+    async def set(self, account: str, name: str, value: str) -> None:
+        await self._kept.set(account, name, value)
+
+    async def names(self) -> Mapping[str, frozenset[str]]:
+        return await self._kept.names()
+
+
+class Written:
+    """All written channels of one organisation."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        site: Callable[[], Site],
+        forest: Callable[[], Forest],
+        stores: Stores,
+        desk: Desk,
+        lookups: Lookups,
+        clock: Clock,
+        ids: Ids,
+        organisation: UUID,
+        sounds: Sequence[Path],
+    ) -> None:
+        self.settings, self.site, self.stores, self.desk = settings, site, stores, desk
+        self.clock, self.ids, self.organisation = clock, ids, organisation
+        key = own_key(settings.data_dir)
+        self.secrets = Secrets(stores.secrets, key)
+        self.manifests = {name: channel.MANIFEST for name, channel in CHANNELS.items()}
+        self.runner = TextRunner(
+            desk=desk,
+            site=site,
+            forest=forest,
+            messages=stores.messages,
+            walks=stores.walks,
+            timeline=stores.timeline,
+            lookups=lookups,
+            clock=clock,
+            ids=ids,
+            organisation=organisation,
+            manifests=self.manifests,
+            texts=read_texts(sounds),
+            trees=stores.trees,
+            known_language=stores.contacts.language_in,
+        )
+        self.typing: Typing | None = None
+        self.opened = False
+        self.mail_at: str | None = None  # where mail is taken
+        self._key = key
+        self._mailboxes: dict[str, tuple[Account, Mapping[str, str], Mailbox]] = {}
+        self._refreshing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self, stack: AsyncExitStack, public_url: str) -> None:
+        """Take up what lives, then let in what comes. `public_url`: under which providers reach us."""
+        settings, stores = self.settings, self.stores
+        self.files = files = Fetcher(settings.data_dir, allow=settings.fetch_allow)
+        stack.push_async_callback(files.close)
+        self.parser = Parser()
+        stack.push_async_callback(self.parser.close)
+        self.links = Links(
+            public_url=public_url, secret=self._key, clock=self.clock, messages=stores.messages, files=files
+        )
+        self.courier = await stack.enter_async_context(
+            Courier(
+                site=self.site,
+                channels=CHANNELS,
+                outbox=stores.outbox,
+                messages=stores.messages,
+                secrets=self.secrets,
+                states=stores.account_states,
+                desk=self.desk,
+                clock=self.clock,
+                files=files,
+                links=self.links,
+                mail=Sender(clock=self.clock).send,
+            )
+        )
+        stack.push_async_callback(self.runner.stop)
+        await self.runner.start()
+        self.hooks = await stack.enter_async_context(
+            Hooks(
+                site=self.site,
+                channels=CHANNELS,
+                requests=stores.requests,
+                messages=stores.messages,
+                outbox=stores.outbox,
+                secrets=self.secrets,
+                desk=self.desk,
+                clock=self.clock,
+                ids=self.ids,
+                files=files,
+                public_url=public_url,
+                clean=letter.clean,
+                prove=lambda token, secrets: email.prove(token, secrets.get(TOKEN_KEY, "")),
+                parsers={email.MANIFEST.name: self.parser.parse},
+                typed=self._typed,
+                kept_days=settings.request_days,
+            )
+        )
+        await self._open_mail(stack)
+        self.opened = True
+
+    async def _open_mail(self, stack: AsyncExitStack) -> None:
+        settings = self.settings
+        if settings.mail_port is not None:
+            self.listener = listener = MailListener(
+                lambda: [it for it in self._mail_accounts() if it.settings.get("listen") != "no"],
+                self._take_mail,
+                host=settings.mail_host,
+                port=settings.mail_port,
+                most_bytes=settings.mail_max_mb * 1_000_000,
+                clock=self.clock,
+            )
+            with binding("Mail", settings.mail_host, settings.mail_port, "MONOFIL_MAIL_PORT"):
+                await listener.start()
+            stack.push_async_callback(listener.close)
+            self.mail_at = f"{settings.mail_host}:{listener.port}"
+        stack.push_async_callback(self._close_mailboxes)
+        await self.refresh()
+
+    async def act(self, thread: UUID, act: str, name: str) -> None:
+        """Typing and seen, shown to the customer where the channel can."""
+        await self.courier.act(thread, act, name)
+
+    async def replay(self, request: UUID) -> None:
+        """Handle a stored request again. LookupError: there is none."""
+        await self.hooks.replay(request)
+
+    async def receive(self, request: web.Request) -> web.StreamResponse:
+        if not self.opened:
+            return web.Response(status=503, headers={"Retry-After": "1"})
+        return await self.hooks.answer(request)
+
+    async def lend(self, request: web.Request) -> web.StreamResponse:
+        if not self.opened:
+            return web.Response(status=503, headers={"Retry-After": "1"})
+        return await self.links.answer(request)
+
+    def routes(self) -> list[tuple[str, str, Callable[[web.Request], Any]]]:
+        """Plain handlers for the application, before the console's files."""
+        return [("*", "/hooks/{account}", self.receive), ("GET", "/files/{id}", self.lend)]
+
+    def nudge(self) -> None:
+        """The clock has been moved."""
+        self.courier.nudge()
+        self.runner.tick()
+
+    def _mail_accounts(self) -> list[Account]:
+        return [it for it in self.site().accounts if it.channel == email.MANIFEST.name]
+
+    async def _take_mail(self, account: str, raw: bytes, facts: Mapping[str, str]) -> None:
+        await self.hooks.take(account, raw, facts)
+
+    async def refresh(self) -> None:
+        """The site is another: read the mailboxes that it names, and no others."""
+        async with self._refreshing:
+            wanted: dict[str, tuple[Account, Mapping[str, str]]] = {}
+            for account in self._mail_accounts():
+                if account.settings.get("imap_host"):
+                    wanted[account.id] = (account, await self.secrets.of(account.id))
+            for id in list(self._mailboxes):
+                if wanted.get(id) != self._mailboxes[id][:2]:
+                    await self._mailboxes.pop(id)[2].close()
+            cursors = FileCursors(self.settings.data_dir / "mailboxes.json")
+            for id, (account, secrets) in wanted.items():
+                if id not in self._mailboxes:
+                    box = Mailbox(
+                        account,
+                        secrets,
+                        self._take_mail,
+                        cursors,
+                        known=functools.partial(self._known, id),
+                        told=self._told,
+                        clock=self.clock,
+                    )
+                    await box.start()
+                    self._mailboxes[id] = (account, secrets, box)
+
+    async def _close_mailboxes(self) -> None:
+        for _, _, box in self._mailboxes.values():
+            await box.close()
+        self._mailboxes.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _known(self, account: str, ids: Sequence[str]) -> frozenset[str]:
+        return frozenset(await self.stores.messages.known(account, ids))
+
+    def _told(self, account: str, state: str, reason: str) -> None:
+        """A mailbox can be reached, or not."""
+        self._soon(self._tell_account(account, state, reason))
+
+    async def _tell_account(self, account: str, state: str, reason: str) -> None:
+        await self.desk.submit(
+            AccountChanged(
+                key=self.ids(),
+                organisation=self.organisation,
+                account=account,
+                state=state,
+                reason=reason,
+            )
+        )
+
+    def _typed(self, account: str, peer: Peer, on: bool) -> None:
+        self._soon(self._show_typing(account, peer, on))
+
+    async def _show_typing(self, account: str, peer: Peer, on: bool) -> None:
+        thread = await self.stores.messages.thread_with(account, peer.kind, peer.value)
+        if self.typing is not None and thread is not None and thread.live is not None:
+            self.typing.customer_typing(thread.live, on)
+
+    def _soon(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
