@@ -21,7 +21,7 @@ from routing.aio.outbox import Courier
 from routing.aio.postgres import pool, stores
 from routing.channels import CHANNELS
 from routing.site import Account
-from tests.routing.hotline import hotline, site
+from tests.routing.hotline import HandClock, hotline, site
 from tests.routing.office import Office
 from tests.routing.test_fetch import png
 
@@ -51,12 +51,12 @@ class Page:
 
 @asynccontextmanager
 async def page(dsn: str, data: Path, **more: Any) -> AsyncIterator[Page]:
+    clock = HandClock()
     async with AsyncExitStack() as stack:
-        graph = await stack.enter_async_context(GraphDouble(**{**SECRETS, **more}))
+        graph = await stack.enter_async_context(GraphDouble(**{**SECRETS, "now": clock.unix, **more}))
         settings = {"page_id": "1001", "app_id": "7007", "api_base": graph.base}
         account = Account("page", "messenger", queue="general", settings=settings)
-        line = await stack.enter_async_context(hotline(dsn, site(accounts=(account,))))
-        graph._now = line.clock.unix
+        line = await stack.enter_async_context(hotline(dsn, site(accounts=(account,)), clock))
         there = stores(
             await stack.enter_async_context(pool(dsn, size=8)),
             line.organisation,
