@@ -19,6 +19,7 @@ What happens when:
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -782,15 +783,18 @@ def _response(facts: Iterable[Counted]) -> Response:
     return Response(*(median(each) for each in zip(*values, strict=True)))
 
 
+def _distinct(counted: Iterable[Counted]) -> list[Counted]:
+    """The first fact of each kind about each unit."""
+    found: dict[tuple[str, Any], Counted] = {}
+    for fact in counted:
+        found.setdefault((fact.what, fact.unit), fact)
+    return list(found.values())
+
+
 def values(counted: Iterable[Counted], *, distinct: bool = False) -> Values:
     """The figures of these facts; `distinct` counts what happened to one unit in two rows once."""
     by: dict[str, list[Counted]] = {}
-    seen: set[tuple[str, Any]] = set()
-    for fact in counted:
-        if distinct:
-            if (fact.what, fact.unit) in seen:
-                continue
-            seen.add((fact.what, fact.unit))
+    for fact in _distinct(counted) if distinct else counted:
         by.setdefault(fact.what, []).append(fact)
 
     def number(what: str) -> int:
@@ -910,11 +914,21 @@ def listed(
     """What stands behind a figure's numerator or denominator, oldest first; KeyError for an unknown figure.
 
     Their interactions are the list that a number opens; an interaction stands there once for each of its messages.
-    With a queue and a channel it is as long as the row's count. A `first_response` may be named with its variant.
+    With a queue and a channel it is as long as the row's count, else as that of the totals.
+    A `first_response` may be named with its variant.
     """
     name = figure if figure in FIGURES else figure.rpartition(".")[0]
     made = FIGURES[name]
     wanted = made.denominator if part == "denominator" and made.denominator is not None else made.numerator
     facts = chosen(count(rows, site, start, end), queue=queue, channel=channel, advisor=advisor)
-    gone = {fact.unit for fact in facts if fact.what in wanted.less}
-    return [fact for fact in facts if wanted.holds(fact) and fact.unit not in gone]
+    if queue is None or channel is None:
+        facts = _distinct(facts)
+    gone = Counter(fact.unit for fact in facts if fact.what in wanted.less)
+    found = []
+    for fact in reversed(facts):
+        if wanted.holds(fact):
+            if gone[fact.unit] > 0:  # who left shortly after the last entry, not the one before it
+                gone[fact.unit] -= 1
+            else:
+                found.append(fact)
+    return found[::-1]

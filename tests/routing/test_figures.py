@@ -432,7 +432,10 @@ COUNTS = ("received", "processed", "conversations", "enqueued", "answered", "aba
 
 def test_every_number_opens_a_list_as_long_as_it_says(seed: int) -> None:
     rows, start, end = told(chance(seed)), day("2026-11-23"), day("2026-12-21")
-    for row in f.statistics(rows, SITE, start, end).rows:
+    told_of = f.statistics(rows, SITE, start, end)
+    for name in COUNTS:
+        assert len(f.listed(rows, SITE, start, end, name)) == getattr(told_of.totals, name), name
+    for row in told_of.rows:
         if row.queue is None or row.channel is None:
             continue
         where = {"channel": row.channel, "queue": row.queue}
