@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 EXPIRES_S = 10.0
+MOST_CASES = 8  # of one page: who opens more has left the first ones
 NOTHING, VIEWING, TYPING = "none", "viewing", "typing"
 
 
@@ -23,9 +24,17 @@ class Viewers:
             viewers.pop((login, page), None)
         else:
             viewers[login, page] = (doing, now_s + EXPIRES_S)
+            self._leave_oldest(login, page, case)
         if not viewers:
             del self._cases[case]
         return self.of(case) != before
+
+    def _leave_oldest(self, login: str, page: int, now: UUID) -> None:
+        """The longest silent ones end by the next look at the clock."""
+        mine = [case for case, viewers in self._cases.items() if (login, page) in viewers and case != now]
+        for case in mine[: max(0, len(mine) + 1 - MOST_CASES)]:
+            doing, _ = self._cases[case][login, page]
+            self._cases[case][login, page] = (doing, 0.0)
 
     def left(self, login: str, page: int) -> list[UUID]:
         """A page is gone; returns the cases that it was looking at."""

@@ -16,7 +16,17 @@ from pydantic import Field, StringConstraints
 
 from cti import rows, schemas
 from cti.aio import files, statistics, threads
-from cti.aio.console import V1, Console, SiteWords, Telephony, after_cursor, cti_of, cursor, not_possible
+from cti.aio.console import (
+    V1,
+    Console,
+    SiteWords,
+    Telephony,
+    after_cursor,
+    cti_of,
+    cursor,
+    not_possible,
+    refuse,
+)
 from cti.aio.control import NotPossible
 from cti.aio.live import sum_versions
 from cti.aio.pages import ConsoleFiles
@@ -298,7 +308,10 @@ async def why(ask: Ask, id: UUID, lang: Lang = "fr") -> schemas.Why:
 
 
 THIS = {"fr": ("Cet appel", "Ce message"), "en": ("This call", "This message")}
-CHANNELS = {"fr": {"voice": "appel", "mail": "e-mail"}, "en": {"voice": "call", "mail": "email"}}
+CHANNELS = {
+    "fr": {"voice": "appel", "chat": "message", "mail": "e-mail"},
+    "en": {"voice": "call", "chat": "message", "mail": "email"},
+}
 CASE = {"fr": "dossier {}", "en": "case {}"}
 
 
@@ -451,6 +464,8 @@ async def _call(
     if known.kind != "phone":
         error = FieldError("address", "a phone number", known.kind)
         raise Problem(422, "invalid", "Only phone numbers can be called.", errors=[error])
+    if cti.telephony.denies(known.value) is not None:
+        raise refuse(ask, 409, "not-allowed-number")
     try:
         placed = await cti.control.call_out(
             ask.who.login,
@@ -866,7 +881,11 @@ async def metrics(ask: Ask) -> web.Response:
             LEVEL.labels(row.queue, row.channel).set(row.service_level)
     for state, count in cti.live.states().items():
         ADVISORS.labels(state).set(count)
-    for account in await cti.live.accounts() if cti.desk.healthy else ():
+    try:
+        accounts = await cti.live.accounts()
+    except Unavailable:
+        accounts = []  # what else there is to tell does not wait for the database
+    for account in accounts:
         OUTBOX.labels(account.account, account.channel).set(account.waiting)
         ACCOUNT_UP.labels(account.account, account.channel).set(account.state != "down")
     for (method, status), count in ask.request.app[FIGURES].requests.items():

@@ -110,6 +110,13 @@ CASE_EVENTS = frozenset(
         T.CASE_MERGE_UNDONE,
     }
 )
+INBOX_EVENTS = (
+    MESSAGES_ADDED
+    | CASE_EVENTS
+    | HELP_EVENTS
+    | rows.FINAL
+    | {T.INTERACTION_OPENED, T.ENQUEUED, T.ACCEPTED, T.ASSIGNED, T.REQUEUED, T.HANDED_BACK, T.LEFT_QUEUE}
+)
 CONTACT_EVENTS = frozenset(
     {T.CONTACT_CHANGED, T.ADDRESS_ADDED, T.CONTACTS_MERGED, T.MERGE_UNDONE, T.CONTACT_CREATED}
 )
@@ -415,12 +422,7 @@ class Live:
         self._note(event)
         self._count_unread(event)
         self._count_message(event)
-        self._inbox_dirty |= (
-            event.type in INTERACTION_EVENTS
-            or event.type in MESSAGES_ADDED
-            or event.type in CASE_EVENTS
-            or event.type in HELP_EVENTS
-        )
+        self._inbox_dirty |= event.type in INBOX_EVENTS
         self._outdate(event)
         self.seq = max(self.seq, event.seq)
         past = _Past(event, frozenset(a for a in owners if a), changed)
@@ -577,6 +579,11 @@ class Live:
             for page in self.pages
         )
 
+    def _near(self, past: _Past) -> bool:
+        """Whether somebody looks who may read along: who has the interaction, wrote, or has opened the case."""
+        people = past.owners | {str(past.event.data.get("by"))}
+        return any(page.caller.login in people or past.event.case in page.cases for page in self.pages)
+
     async def _view(self, interaction: UUID) -> InteractionView | None:
         """An interaction as it stands, read once for all events that came with its last one."""
         reading = self._views.get(interaction)
@@ -633,7 +640,7 @@ class Live:
                 None,
                 f"advisors/{event.advisor}",
             )
-        wanted = self._wanted(past)
+        wanted = self._near(past) if kind in MESSAGE_EVENTS else self._wanted(past)
         view, made = None, None
         if wanted and kind is T.OFFERED and (made := await self._offer_rows(event)) is not None:
             view = made[1].interaction

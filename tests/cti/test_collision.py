@@ -36,3 +36,12 @@ def test_a_page_that_looks_elsewhere_says_so() -> None:
     assert at.said(CASE, "ana", 1, "none", 1.0)
     assert not at.said(OTHER, "ana", 1, "none", 1.0)
     assert at.of(CASE) == {"bob": "viewing"}
+
+
+def test_a_page_looks_at_so_many_cases_and_no_more() -> None:
+    at = Viewers()
+    cases = [UUID(int=n) for n in range(1, 30)]
+    for n, case in enumerate(cases):
+        at.said(case, "ana", 1, "viewing", float(n) / 10)
+        list(at.expire(float(n) / 10))
+    assert [case for case in cases if at.of(case)] == cases[-8:]

@@ -586,3 +586,45 @@ async def test_each_number_of_the_statistics_opens_its_list(database: str, tmp_p
         assert (await me.get(f"/statistics?{interval}&channel=email"))["rows"] == []
         assert (await me.ask("GET", "/statistics?from=2026-01-01"))[0] == 422
         assert (await me.ask("GET", f"/statistics?from={since}&to={since}"))[0] == 422
+
+
+async def test_ids_of_another_organisation_are_unknown(database: str, tmp_path: Path) -> None:
+    from routing.store import RawRequest
+    from tests.cti.house import rules
+
+    async with (
+        house(database, tmp_path / "one", site=rules("one")) as one,
+        house(database, tmp_path / "two", site=rules("two")) as two,
+    ):
+        me, stranger = await one.browser("a1"), await two.browser("a4")
+        chat = await taken(one, me)
+        _, picture = await upload(one, me, PNG, "x.png")
+        said = words(attachments=[picture["id"]])
+        _, sent = await me.ask("POST", f"/interactions/{chat}/messages", said)
+        await one.become(sent["id"], "failed", failure="refused")
+        _, asked = await me.ask("POST", f"/interactions/{chat}/help", {"text": "x"})
+        other = (await me.get(f"/interactions/{await taken(one, me, 'P2')}"))["case"]
+        _, merge = await me.ask("POST", f"/cases/{other}/merge", {"into": sent["case"]})
+        request = RawRequest(one.line.ids(), "page", one.line.clock.now(), {}, b"{}")
+        await one.stores.requests.add([request])
+        mine = await two.write()
+        for method, path, body in (
+            ("GET", f"/messages/{sent['id']}/html", None),
+            ("POST", f"/messages/{sent['id']}/retry", None),
+            ("GET", f"/attachments/{picture['id']}", None),
+            ("POST", f"/helps/{asked['id']}/answer", {"text": "x"}),
+            ("POST", f"/case-merges/{merge['merge']}/undo", None),
+            ("POST", f"/webhooks/{request.id}/replay", None),
+            ("GET", f"/templates?interaction={chat}", None),
+            ("GET", f"/ways?case={sent['case']}", None),
+        ):
+            status, told = await stranger.ask(method, path, body)
+            assert status == 404, (path, told)
+        row = two.line.desk.interaction(mine)
+        assert row is not None
+        status, _ = await stranger.ask("POST", f"/cases/{row.case_id}/merge", {"into": sent["case"]})
+        assert status == 404
+        for path in ("/helps", "/webhooks"):
+            assert (await stranger.get(path))["items"] == []
+        [seen] = (await stranger.get("/inbox"))["items"]
+        assert seen["case"] == str(row.case_id)
