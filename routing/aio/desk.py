@@ -739,6 +739,10 @@ class Desk:
             loaded.rows += await self._rows(CaseRow, "cases_of_contacts", members)
             loaded.rows += await self._rows(AddressRow, "addresses_of_contacts", members)
             loaded.rows += await self._rows(MergeRow, "merges_of_contacts", members)
+            known = {row.id for row in loaded.rows if isinstance(row, ContactRow)}
+            theirs = {row.contact for row in loaded.rows if isinstance(row, CaseRow)}
+            if strangers := theirs - known:  # a case of theirs was merged into somebody else's
+                await self._families(loaded, strangers)
         return loaded
 
     async def _threads(self, loaded: Loaded, wants: Wants) -> list[InteractionRow]:

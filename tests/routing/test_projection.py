@@ -6,6 +6,7 @@ import asyncio
 from random import Random
 
 import asyncpg
+import pytest
 
 from routing.models import FINAL, T
 from routing.projection import PROJECTIONS, TABLES
@@ -79,3 +80,16 @@ async def test_after_a_restart_voice_is_interrupted_and_everything_else_is_at_it
                         assert now.state == row.state
             assert not any(line.desk.reachable(advisor.id, "voice") for advisor in rules.advisors)
         await check(database, organisation, rules)
+
+
+async def test_forgetting_what_is_over_changes_nothing(
+    database: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("routing.memory.REMEMBERED_ROWS", 40)
+    random, clock, rules = Random(seed), HandClock(), site(4)
+    async with asyncio.timeout(60), hotline(database, rules, clock) as line:
+        traffic = Traffic(line, random)
+        await traffic.start()
+        await traffic.steps(200)
+        assert line.desk.reloads == 0, "it had forgotten something that it needed"
+    await check(database, line.organisation, rules)
