@@ -465,14 +465,15 @@ def tree_check(
 ) -> None:
     """Tell every mistake of tree files by themselves; `monofil check` also knows queues and hours."""
     from config.document import read
-    from config.site import shipped_sounds
+    from config.site import shipped_sounds, shipped_texts
     from ivr import tree
+    from ivr.text import in_writing
 
     documents = {file: read(_text(file), str(file)) for file in files}
     trees = {
         str(d.data.get("tree", f.stem)): d.data for f, d in documents.items() if isinstance(d.data, dict)
     }
-    context = tree.Context(prompts=shipped_sounds() or None, trees=trees)
+    context = tree.Context(prompts=shipped_sounds() or None, texts=in_writing(shipped_texts()), trees=trees)
     told: list[dict[str, Any]] = []
     for file, document in documents.items():
         told += [
@@ -516,9 +517,17 @@ def tree_simulate(
     as_json: Json = False,
 ) -> None:
     """Walk trees as flow tests say, without a call, and compare the nodes passed."""
+    from config.site import shipped_texts
+
     flowtest = _part("ivr.flowtest")
     results = [
-        (file, flowtest.run_file(_text(file), lambda name, f=file: _text(f.parent / name))) for file in files
+        (
+            file,
+            flowtest.run_file(
+                _text(file), lambda name, f=file: _text(f.parent / name), texts=shipped_texts()
+            ),
+        )
+        for file in files
     ]
     if as_json:
         _print_json([{"file": str(file), "mistakes": list(wrong)} for file, wrong in results])

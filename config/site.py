@@ -32,6 +32,7 @@ from config.document import Document
 from config.mistakes import Mistake
 from ivr import tree
 from ivr.expressions import BadExpression, pattern, template
+from ivr.text import in_writing
 from routing.channels import CHANNELS as KNOWN
 from routing.site import (
     Account,
@@ -441,6 +442,16 @@ def shipped_sounds(folder: Path | None = None) -> Sounds:
     return {name: frozenset(languages) for name, languages in found.items()}
 
 
+@cache
+def shipped_texts() -> dict[str, dict[str, str]]:
+    """The words in writing of the recordings that come with Monofil."""
+    from ivr.aio.text import (
+        read_texts,  # brings the whole runner, which a check of a file otherwise needs not
+    )
+
+    return read_texts([Path(__file__).parent / "sounds"])
+
+
 def check(path: Path, sounds: Sounds | None = None) -> Checked:
     """Read a site file and the tree files it names, from the folder of the site file."""
 
@@ -780,6 +791,7 @@ class _Check:
             phones=frozenset(a.phone for a in advisors.values() if a.phone),
             trunks=frozenset(self._names("trunks")),
             prompts=self.sounds,
+            texts=in_writing(shipped_texts()) if self.sounds is not None else None,
             trees=self.trees,
             leave_keys={name: queue.leave_key for name, queue in queues.items()},
         )
@@ -795,6 +807,19 @@ class _Check:
                 path = (*base, *(step for step in found.path.split(".") if step))
                 args = {"reason": found.what, "cure": found.cure}
                 doc.mistakes.append(Mistake(doc.file, found.line or 1, path, "tree", args, found.warning))
+        self._seats_of_trees(entries["channels"])
+
+    def _seats_of_trees(self, accounts: Mapping[str, AccountEntry]) -> None:
+        """A tree behind an account says that it is made for the account's kind of channel."""
+        for name, account in accounts.items():
+            channel, found = KNOWN.get(account.channel), self.trees.get(account.tree or "")
+            if channel is None or found is None:
+                continue
+            seat, made_for = channel.MANIFEST.seat, found.get("channels", ["voice"])
+            if isinstance(made_for, list) and seat not in made_for:
+                reason = f"the tree {account.tree} is not made for {seat}"
+                cure = f"add {seat} to its `channels`"
+                self.doc.wrong(("channels", name, "tree"), "tree", reason=reason, cure=cure)
 
 
 def _assemble(

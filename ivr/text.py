@@ -44,6 +44,15 @@ class Message:
     buttons: tuple[tuple[str, str], ...] = ()  # (title, payload)
 
 
+def in_writing(texts: Texts) -> dict[str, frozenset[str]]:
+    """Recording -> languages in which it can be written, as `ivr.tree.Context.texts` wants it.
+
+    One that is never written (`written: false`) lacks none.
+    """
+    languages = frozenset(x for words in texts.values() for x in words)
+    return {name: frozenset(words) or languages for name, words in texts.items()}
+
+
 def written(say: Say, texts: Texts) -> str:
     """The words of a Say."""
     return " ".join(t for t in (_part(p, say.language, texts) for p in say.parts) if t)

@@ -465,7 +465,14 @@ def sites(draw: st.DrawFn) -> Site:
         ),
         accounts=accounts,
         trees={
-            key: {"tree": key, "title": draw(TEXTS), "start": "bye", "nodes": {"bye": {"kind": "hangup"}}}
+            key: {
+                "tree": key,
+                "title": draw(TEXTS),
+                "channels": ["voice", "chat", "mail"],
+                "start": "bye",
+                "human": "bye",
+                "nodes": {"bye": {"kind": "hangup"}},
+            }
             for key in tree_ids
         },
         pop_url=draw(st.sampled_from([None, "https://crm.example.org/?phone={e164}"])),
@@ -532,3 +539,11 @@ def test_differences_are_blind_to_the_order_of_keys() -> None:
     assert differences(other, site, "then", "now") == []
     lines = differences(replace(other, name="Other"), site, "then", "now")
     assert [line for line in lines[2:] if line[0] in "+-"] == ["-  name: Other", "+  name: Demo"]
+
+
+def test_a_tree_behind_an_account_must_be_made_for_its_channel() -> None:
+    page = 'channels:\n  page: {channel: messenger, settings: {page_id: "1"}, tree: welcome}\n'
+    (wrong,) = said(page + BASE)
+    assert "the tree welcome is not made for chat" in wrong
+    chat = BASE.replace("    start: bye\n", "    channels: [chat]\n    human: bye\n    start: bye\n")
+    assert said(page + chat.replace('numbers:\n  "3631": {tree: welcome}\n', "")) == []

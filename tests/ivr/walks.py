@@ -8,6 +8,7 @@ from typing import Any
 
 from ivr.aio.text import read_texts
 from ivr.flowtest import Flow, Result, run
+from ivr.text import in_writing
 from ivr.tree import Context, Forest, Where, check, parse, plant
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ def site_context(**more: Any) -> Context:
         phones=frozenset({"101"}),
         trunks=frozenset({"loopback"}),
         prompts=prompts(),
-        texts={n: frozenset(x) or frozenset({"fr", "en"}) for n, x in TEXTS.items()},
+        texts=in_writing(TEXTS),
         **more,
     )
 
