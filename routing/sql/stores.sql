@@ -443,13 +443,15 @@ WITH mine AS (SELECT family_of($1, ARRAY[$2::uuid]) AS id), alike AS (
     FROM contact_data a JOIN contact_data b ON b.organisation_id = a.organisation_id AND b.sort_name = a.sort_name
     WHERE a.organisation_id = $1 AND a.contact IN (SELECT id FROM mine) AND a.sort_name <> ''
 )
-SELECT DISTINCT person.id AS contact, coalesce(d.name, '') AS name, alike.why, alike.value
-FROM alike
-JOIN contact c ON c.organisation_id = $1 AND c.id = alike.contact AND NOT c.provisional
-CROSS JOIN LATERAL (SELECT person_of($1, alike.contact) AS id) person
-LEFT JOIN contact_data d ON d.organisation_id = $1 AND d.contact = person.id
-WHERE alike.contact NOT IN (SELECT id FROM mine)
-ORDER BY alike.why = 'same_name', alike.why, name, contact LIMIT 20
+SELECT * FROM (
+    SELECT DISTINCT person.id AS contact, coalesce(d.name, '') AS name, alike.why, alike.value
+    FROM alike
+    JOIN contact c ON c.organisation_id = $1 AND c.id = alike.contact AND NOT c.provisional
+    CROSS JOIN LATERAL (SELECT person_of($1, alike.contact) AS id) person
+    LEFT JOIN contact_data d ON d.organisation_id = $1 AND d.contact = person.id
+    WHERE alike.contact NOT IN (SELECT id FROM mine)
+) AS found
+ORDER BY why = 'same_name', why, name, contact LIMIT 20
 
 -- name: account_states
 SELECT account, state, reason, since FROM account_state WHERE organisation_id = $1 ORDER BY account
