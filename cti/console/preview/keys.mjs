@@ -1,4 +1,4 @@
-// A call by keyboard alone, from its offer to its wrap-up, with a reload in the middle: node preview/keys.mjs.
+// A call, then three threads, by keyboard alone, with a reload in the middle: node preview/keys.mjs.
 import { SCREENS, each, tell } from './states.mjs';
 
 const found = [];
@@ -41,6 +41,53 @@ const run = async (page, port) => {
   await page.keyboard.press('Control+Enter');
   await page.waitForSelector('form.wrapup', { state: 'detached' });
   expect('W asks for the code, typing finds it, Ctrl+Enter finishes', true);
+  await tell(port, { scene: 'threads', quiet: true });
+  await page.reload();
+  await page.waitForSelector('#reply');
+  expect('the title counts what is unread', /^\(2\)/.test(await page.title()));
+  await page.keyboard.press('r');
+  await page.keyboard.type('Je regarde, un instant');
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('j');
+  await page.waitForSelector('.work li:nth-child(2) button[aria-current]');
+  await page.waitForFunction(() => globalThis.document.querySelector('#reply')?.value === '');
+  expect('J goes to the next thread, whose reply is its own', await page.locator('.work li:nth-child(1) .draft').count() === 1);
+  await tell(port, { hears: 'Are you there?' });
+  await page.waitForFunction(() => globalThis.document.querySelector('.timeline')?.textContent.includes('Are you there?'));
+  await page.keyboard.press('k');
+  await page.waitForFunction(() => globalThis.document.querySelector('#reply')?.value === 'Je regarde, un instant');
+  expect('K goes back, and nothing typed is lost', true);
+  await page.reload();
+  await page.waitForFunction(() => globalThis.document.querySelector('#reply')?.value === 'Je regarde, un instant');
+  expect('nor by a reload', true);
+  await page.keyboard.press('r');
+  await page.keyboard.press('Control+Enter');
+  await page.waitForFunction(() => globalThis.document.querySelector('#reply')?.value === '' && globalThis.document.querySelector('.timeline')?.textContent.includes('Je regarde, un instant'));
+  expect('Ctrl+Enter sends it', true);
+  await page.keyboard.type('/merci');
+  await page.waitForSelector('#templates li.at');
+  await page.keyboard.press('Enter');
+  expect('a template is found and put in by keys', (await page.inputValue('#reply')).startsWith('Merci de votre confiance'));
+  await page.keyboard.press('Escape');
+  for (const [key, what] of [['c', '#close-code'], ['v', '#archive-reason'], ['t', '.panel .choose'], ['q', '#ask-text'], ['o', '.panel .choose'], ['u', '.ways .choose'], ['g', '.panel .choose'], ['m', '#merge-into']]) {
+    await page.keyboard.press(key);
+    await page.waitForSelector(`.panel ${what.replace('.panel ', '')}`);
+    await page.waitForFunction(() => globalThis.document.querySelector('section.panel')?.contains(globalThis.document.activeElement));
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('section.panel', { state: 'detached' });
+  }
+  expect('C V T Q O U G M open what they ask, with the focus in it; Escape closes it', true);
+  await page.keyboard.press('i');
+  await page.waitForSelector('a[data-row]');
+  await page.keyboard.press('j');
+  await page.keyboard.press('t');
+  await page.waitForSelector('.already');
+  expect('T takes, and says who was first', (await page.innerText('.already')).includes('Karim'));
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('t');
+  await page.waitForSelector('.work button[aria-current]');
+  expect('T takes what is free, and the desk shows it', true);
+
   await page.keyboard.press('?');
   await page.waitForSelector('dialog[open]');
   await page.keyboard.press('Escape');
@@ -49,5 +96,6 @@ const run = async (page, port) => {
 };
 
 const complaints = await each([{ name: 'keys', scene: 'idle', hash: '', then: run }], { desktop: SCREENS.desktop }, '', async () => {});
-for (const line of complaints) console.log(line);
-process.exit(found.length || complaints.length ? 1 : 0);
+const told = complaints.filter((line) => !line.includes('409')); // the browser names the refusal that is asked for
+for (const line of told) console.log(line);
+process.exit(found.length || told.length ? 1 : 0);

@@ -73,8 +73,8 @@ export async function each(states, screens, only, see) {
         const page = await context.newPage();
         page.setDefaultTimeout(8000);
         page.on('console', (message) => {
-          const expected = state.signedOut || state.name === 'offline'; // a 401, a lost socket: the browser says so itself
-          if (message.type() === 'error' && !(expected && /401|WebSocket/.test(message.text()))) complaints.push(`${name}: ${message.text()}`);
+          const expected = state.signedOut || state.name === 'offline' || state.name === 'conflict'; // a 401, a lost socket, a 409: the browser says so itself
+          if (message.type() === 'error' && !(expected && /401|409|WebSocket/.test(message.text()))) complaints.push(`${name}: ${message.text()}`);
         });
         page.on('pageerror', (error) => complaints.push(`${name}: ${error.message}`));
         try {

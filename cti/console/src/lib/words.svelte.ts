@@ -124,6 +124,16 @@ export function clockTime(iso: string | number): string {
   return new Intl.DateTimeFormat(locale(), { hour: '2-digit', minute: '2-digit' }).format(new Date(iso));
 }
 
+export function dateOnly(date: Date): string {
+  return new Intl.DateTimeFormat(locale(), { day: 'numeric', month: 'short', year: 'numeric' }).format(date);
+}
+
+/** For the axis of a plot: the day, with its hour where days are drawn in hours. */
+export function shortTime(at: number, hours: boolean): string {
+  const options: Intl.DateTimeFormatOptions = hours ? { weekday: 'short', hour: '2-digit', minute: '2-digit' } : { day: 'numeric', month: 'short' };
+  return new Intl.DateTimeFormat(locale(), options).format(new Date(at));
+}
+
 export function fullTime(iso: string): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: 'full', timeStyle: 'medium' }).format(new Date(iso));
 }

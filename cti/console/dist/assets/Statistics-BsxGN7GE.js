@@ -1,1 +1,0 @@
-import{L as e,P as t,R as n,et as r}from"./index-Bbw-vHUs.js";function i(i,a){var o=n(),s=r(o),c=e=>{};t(s,e=>{a.list&&e(c)}),e(i,o)}export{i as default};
