@@ -388,8 +388,13 @@ SELECT n.case_id FROM (
     ORDER BY b.last_at DESC, b.case_id DESC LIMIT $17
 ) n
 LEFT JOIN inbox_data d ON d.organisation_id = $1 AND d.case_id = n.case_id AND $9
+LEFT JOIN case_file c ON c.organisation_id = $1 AND c.id = n.case_id AND $9
+LEFT JOIN contact k ON k.organisation_id = $1 AND k.id = c.contact
+LEFT JOIN contact_data p ON p.organisation_id = $1
+    AND p.contact = CASE WHEN k.merged_into IS NULL THEN k.id ELSE person_of($1, k.id) END
 WHERE NOT $9::boolean OR d.words @@ words_wanted($10, $11)
-    OR n.case_id IN (SELECT cases_named($1, words_wanted($10, $11), $12, $13))
+    OR to_tsvector('simple', p.sort_name) @@ words_wanted($10, $11)
+    OR n.case_id IN (SELECT cases_named($1, '', $12, $13))
 ORDER BY n.last_at DESC, n.case_id DESC LIMIT $16
 
 -- From few candidates, those that pass the filters: enough where a view is asked for, or the words are rare.

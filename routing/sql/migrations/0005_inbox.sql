@@ -220,7 +220,8 @@ CREATE FUNCTION words_wanted(head text, tail text) RETURNS tsquery LANGUAGE sql 
         && regexp_replace(plainto_tsquery('simple', tail)::text, '''(?= & |$)', ''':*', 'g')::tsquery
 $$;
 
--- The cases that are meant by number, by name of the contact, or by address.
+-- The cases that are meant by number, by name of the contact, or by address. A name or an address that more have than
+-- the limits say is found among the newest cases first.
 CREATE FUNCTION cases_named(organisation uuid, wanted tsquery, typed_number text, typed_address text) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE ROWS 100 AS $$
 DECLARE
@@ -230,7 +231,7 @@ DECLARE
 BEGIN
     IF numnode(wanted) > 0 THEN
         who := who || ARRAY(SELECT d.contact FROM contact_data d
-            WHERE d.organisation_id = organisation AND to_tsvector('simple', d.sort_name) @@ wanted LIMIT 1000);
+            WHERE d.organisation_id = organisation AND to_tsvector('simple', d.sort_name) @@ wanted LIMIT 5000);
     END IF;
     IF who <> '{}' THEN
         RETURN QUERY
