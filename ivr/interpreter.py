@@ -144,7 +144,7 @@ class Interpreter:
         opening: str = "",
     ) -> None:
         root = forest.trees[tree]
-        self._forest = forest
+        self.forest = forest
         self._leave_keys = dict(leave_keys or {})
         self._frames = [_Frame(root, dict(root.variables))]
         self.language = language if language in root.languages else root.languages[0]
@@ -540,7 +540,7 @@ class Interpreter:
         return None
 
     def _enter_subtree(self, node: SubtreeNode, now: float) -> str | None:
-        tree = self._forest.trees.get(node.tree)
+        tree = self.forest.trees.get(node.tree)
         if tree is None:
             raise BadExpression(f"there is no tree {node.tree!r}")
         if len(self._frames) >= DEPTH:

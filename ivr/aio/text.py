@@ -368,11 +368,16 @@ class _Talk:
         elif walk is None or walk.phase is not Phase.WAITING:
             pass
         elif event.type is T.LEFT_QUEUE and event.data.get("how") == "closing":
-            await self._turn(walk, walk.step(QueueTold("closing"), self._now()))
+            await self._told_by_queue(walk, "closing")
         elif event.type is T.ENQUEUED and event.data.get("overflow_from") is not None:
-            commands = walk.step(QueueTold("overflow"), self._now())
-            if commands:
-                await self._turn(walk, commands)
+            await self._told_by_queue(walk, "overflow")
+
+    async def _told_by_queue(self, walk: Interpreter, what: str) -> None:
+        """What the tree makes of it; nothing, if an advisor is being asked meanwhile: then the wait goes on."""
+        before = walk.saved()
+        commands = walk.step(QueueTold(what), self._now())
+        if commands and not await self._turn(walk, commands, kept=True):
+            self.walk = Interpreter.restored(walk.forest, before, leave_keys=self._leave_keys())
 
     async def _taken(self, event: Event) -> None:
         """A person has it: the tree is silent. What is stored of the walk stays, for who may be handed back to it."""
@@ -496,8 +501,11 @@ class _Talk:
     def _of(self, site: Site, account: str) -> Account:
         return next((a for a in site.accounts if a.id == account), None) or Account(account, "")
 
-    async def _turn(self, walk: Interpreter, commands: Sequence[Command]) -> None:
-        """Walk on until the customer is to answer, and tell the desk of all of it at once."""
+    async def _turn(self, walk: Interpreter, commands: Sequence[Command], *, kept: bool = False) -> bool:
+        """Walk on until the customer is to answer, and tell the desk of all of it at once.
+
+        False, where a place in a queue can be `kept`: nothing was told, for somebody is being asked to take it.
+        """
         runner = self.runner
         turn = Turn()
         for _ in range(REFUSALS):
@@ -518,16 +526,19 @@ class _Talk:
             crash_point("walk.told")
             if refused is None:
                 self._done(walk, turn, told)
-                return
+                return True
             if refused in SILENT:
                 self._over = True
-                return
+                return True
+            if kept and refused == "not_now":
+                return False
             self._log.warning("The desk refused a step", why=refused)
             if turn.enqueue is None or walk.phase is not Phase.WAITING:
                 break
             turn.refused()
             commands = walk.step(QueueTold("refused", refused), self._now())
         await self._to_a_person("the desk refused its steps")
+        return True
 
     def _done(self, walk: Interpreter, turn: Turn, told: WalkStepped) -> None:
         for passed in turn.passed:

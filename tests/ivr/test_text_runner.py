@@ -16,7 +16,7 @@ from routing import models as m
 from routing.models import T
 from routing.site import Queue
 from tests.ivr.chats import NEVER, opened, site
-from tests.ivr.walks import SHIPPED, shipped
+from tests.ivr.walks import SHIPPED, forest, shipped
 
 
 async def test_a_bot_greets_discloses_itself_and_waits_with_buttons(database: str) -> None:
@@ -266,3 +266,79 @@ async def test_a_hundred_customers_are_served_at_once_without_an_advisor(databas
         assert len(ended) == 100
         assert all(e.data["outcome"] == "served" for e in ended)
         assert house.refused == []
+
+
+PATIENCE = """
+    tree: messages
+    languages: [fr]
+    channels: [chat]
+    start: wait
+    error: wait
+    human: wait
+    nodes:
+      wait: {kind: queue, queue: reclamations, say: connecting, exits: {overflow: elsewhere, left: bye}}
+      elsewhere: {kind: queue, queue: general, say: {fr: "Nous vous passons à une autre équipe."}, exits: {left: bye}}
+      bye: {kind: hangup}
+"""
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("offered", [False, True])
+async def test_an_overflow_is_told_by_the_tree_unless_somebody_is_being_asked(
+    database: str, restarted: bool, offered: bool
+) -> None:
+    rules = site()
+    queues = tuple(
+        replace(q, overflow_after_s=60.0, overflow_to="facturation") if q.id == "reclamations" else q
+        for q in rules.queues
+    )
+    async with opened(database, replace(rules, queues=queues)) as house:
+        house.forest = forest(PATIENCE)
+        interaction = await house.write("Bonjour")
+        assert await house.state(interaction) == ("waiting", "reclamations")
+        if restarted:
+            await house.runner.stop(0.0)
+        house.clock.at += timedelta(seconds=61)
+        presence = m.Presence.READY if offered else m.Presence.OFFLINE
+        await house.do(m.PresenceSet(**house.base(), advisor="ana", presence=presence))
+        await house.until(T.ENQUEUED, 2)
+        if restarted:
+            await house.restart()
+        await house.settled()
+        said = await house.said(interaction)
+        if offered:
+            assert (said[1:], await house.state(interaction)) == ([], ("offered", "facturation"))
+        else:
+            assert said[1:] == ["Nous vous passons à une autre équipe."]
+            assert await house.state(interaction) == ("waiting", "general")
+            assert house.refused == []
+
+
+async def test_what_a_person_is_writing_about_is_not_read_by_the_tree_after_a_restart(database: str) -> None:
+    async with opened(database) as house:
+        await house.ready()
+        interaction = await house.write("un conseiller")
+        await house.accept()
+        await house.restart()
+        await house.write("colis 123456789015")
+        assert len(await house.said(interaction)) == 1
+        await house.do(m.HandedBack(**house.base(), interaction=interaction, node="main", by="ana"))
+        await house.settled()
+        await house.restart()
+        await house.write("facture")
+        assert await house.state(interaction) == ("offered", "facturation")
+        assert house.refused == []
+
+
+async def test_a_desk_that_does_not_answer_is_told_again_and_nothing_is_said_twice(database: str) -> None:
+    async with opened(database) as house:
+
+        def away(submission: m.Submission) -> None:
+            raise ConnectionError("for the test")
+
+        house.before = away
+        interaction = await house.write("Bonjour")
+        assert len(await house.said(interaction)) == 1
+        keys = [s.key for s in house.told if isinstance(s, m.WalkStepped)]
+        assert len(keys) == 2
+        assert len(set(keys)) == 1
