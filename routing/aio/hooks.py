@@ -41,7 +41,7 @@ SECRETS_S = 2.0  # a changed secret holds after so long
 BESIDE = 400  # requests being handled at once
 BESIDE_EACH = 100  # of one account
 FETCHES = 8
-LOOK_S = 30.0
+LOOK_S = 5.0
 RETRY_S = 1.0  # after the database was away
 LATER_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # until a receipt's message may be known
 GIVE_UP_S = 600.0
@@ -142,6 +142,7 @@ class Hooks:
         prove: Prove = _never_proved,
         parsers: Mapping[str, Parse] | None = None,
         typed: Typing | None = None,
+        kept_days: float = KEPT_DAYS,
     ) -> None:
         """`parsers`: by channel, where parsing waits (a child process). `clean` makes HTML safe to show.
 
@@ -153,6 +154,7 @@ class Hooks:
         self._desk, self._clock, self._ids, self._files = desk, clock, ids, files
         self._public_url = public_url.rstrip("/")
         self._clean, self._prove, self._parsers, self._typed = clean, prove, dict(parsers or {}), typed
+        self._kept_days = kept_days
         self._arrived: deque[_Arrived] = deque()
         self._waiting_bytes = 0
         self._store = asyncio.Event()
@@ -367,7 +369,8 @@ class Hooks:
                 log.error("stored requests could not be looked for", error=repr(error), exc_info=error)
                 wait_s = RETRY_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
+                    await self._wake.wait()
 
     async def _look(self) -> float:
         """Start what is to be handled; returns when to look again, in seconds."""
@@ -397,7 +400,7 @@ class Hooks:
     async def _forget(self, now: datetime) -> None:
         if self._forgotten is None or now - self._forgotten > timedelta(hours=1):
             self._forgotten = now
-            await self._requests.forget(now - timedelta(days=KEPT_DAYS))
+            await self._requests.forget(now - timedelta(days=self._kept_days))
 
     async def _account_of(self, id: str, requests: list[RawRequest]) -> None:
         """Requests of one account, parsed one after another; what they tell goes on side by side."""

@@ -50,6 +50,7 @@ REPEATS = 2  # of one call that may be repeated, after an unknown result
 THROTTLED_S = 30.0
 PROBE_S = 300.0  # so often one message tries whether an account that is down works again
 RETRY_S = 1.0
+FILE_S, LOOK_S = 3.0, 0.05  # a message may be written just before the desk hears of its file
 REFERENCES = 200
 
 SENT = Counter("monofil_outbox_total", "Messages that we sent, by what became of them", ["channel", "result"])
@@ -193,7 +194,8 @@ class Courier:
                 BUGS.labels("").inc()
                 log.error("the outbox could not be read", error=repr(error), exc_info=error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
+                    await self._wake.wait()
 
     async def _know_states(self) -> None:
         now = self._clock.now()
@@ -435,6 +437,13 @@ class Courier:
         )
 
     async def _enclosed(self, file: AttachmentView) -> c.Enclosed:
+        for _ in range(round(FILE_S / LOOK_S)):
+            if file.state != "fetching":
+                break
+            await asyncio.sleep(LOOK_S)
+            file = await self._messages.attachment(file.id) or file
+        if file.state == "fetching":
+            raise Unavailable("an enclosed file is not stored yet")
         if file.state != "stored":
             raise ValueError("an enclosed file is not there")
         content = await asyncio.to_thread(self._files.path(file.path).read_bytes)
@@ -525,7 +534,8 @@ class Courier:
                 BUGS.labels("").inc()
                 log.error("what became of messages could not be told", error=repr(error), exc_info=error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._tell.wait(), again_s)
+                async with asyncio.timeout(again_s):  # wait_for may swallow a cancellation
+                    await self._tell.wait()
             self._tell.clear()
 
     async def _told(self, message: UUID, status: str, external_id: str | None, why: str) -> bool:

@@ -42,7 +42,8 @@ class Pigeon:
             right = request.query.get("token") == secrets.get("key")
             return c.Answer(right, 200 if right else 403, request.query.get("challenge", "") if right else "")
         wanted = hmac.new(secrets.get("key", "").encode(), request.body, hashlib.sha256).hexdigest()
-        right = bool(secrets.get("key")) and hmac.compare_digest(wanted, request.headers.get("x-proof", ""))
+        said = request.headers.get("x-proof", "").encode()
+        right = bool(secrets.get("key")) and hmac.compare_digest(wanted.encode(), said)
         return c.Answer(right, 200 if right else 401, why="" if right else "wrong proof")
 
     def parse(self, raw: bytes, account: Account) -> tuple[c.Heard, ...]:
