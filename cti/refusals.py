@@ -104,4 +104,11 @@ def sentence(kind: str, language: str, **values: object) -> str:
     told = SENTENCES.get(kind)
     if told is None:
         return kind.replace("-", " ")
-    return told[1 if language == "fr" else 0].format(**values)
+    return told[1 if language == "fr" else 0].format_map(_Known(values))
+
+
+class _Known(dict[str, object]):
+    """What nobody has said is left open in the sentence."""
+
+    def __missing__(self, name: str) -> str:
+        return "…"

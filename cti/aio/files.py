@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 from urllib.parse import quote
 from uuid import UUID
 
@@ -12,15 +14,19 @@ from cti import schemas
 from cti.aio.console import V1, Console, cti_of
 from routing.aio.web import Ask, FieldError, Problem, Route, route
 from routing.letter import clean
+from routing.store import AttachmentView
 
 log = structlog.get_logger(__name__)
 
+UPLOAD_S = 60.0
 MOST_BYTES = 100 << 20  # whatever a manifest says: one file is held in memory while it is looked at
 SHOWN = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "audio/mpeg", "audio/ogg", "audio/wav", "audio/mp4",
      "audio/webm", "audio/amr", "audio/flac", "video/mp4", "video/webm"}
 )  # fmt: skip
 """Types that a page may show in line: none of them can hold a script. All else is only downloaded."""
+PICTURES = frozenset(type_ for type_ in SHOWN if type_.startswith("image/"))
+INLINE_BYTES = 4 << 20  # of a mail's own pictures that its HTML brings along
 INSIDE = "https://inside.invalid/"  # stands for our own addresses while a mail is cleaned
 
 
@@ -34,32 +40,35 @@ async def upload(ask: Ask) -> schemas.Uploaded:
     most = min(
         MOST_BYTES, max((b for m in cti.channels.values() for b in m.attachment_bytes.values()), default=0)
     )
+    async with cti.uploads.reading, asyncio.timeout(UPLOAD_S):
+        name, said, content = await _part(request, most)
+    kept = await cti.uploads.keep(ask.who.login, name, said, content, most)
+    if isinstance(kept, str):
+        error = FieldError("file", "a whole file", kept)
+        raise Problem(422, "invalid", "This file cannot be sent.", errors=[error])
+    return schemas.Uploaded(
+        id=kept.id, kind=kept.kind, name=kept.name, type=kept.stored.type, bytes=kept.stored.bytes
+    )
+
+
+async def _part(request: web.Request, most: int) -> tuple[str, str, bytes]:
+    """(name, type as said, bytes) of the part named `file`."""
+    content = bytearray()
     try:
         reader = await request.multipart()
         part = await reader.next()
         while part is not None and not (isinstance(part, BodyPartReader) and part.name == "file"):
             part = await reader.next()
-    except ValueError:  # also of aiohttp's own: a boundary that is none, headers that are none
-        part = None
-    if not isinstance(part, BodyPartReader):
-        raise Problem(422, "invalid", errors=[FieldError("file", "one file, as a part of this name")])
-    content = bytearray()
-    try:
+        if not isinstance(part, BodyPartReader):
+            raise ValueError("no such part")
         while chunk := await part.read_chunk(1 << 16):
             content += chunk
             if len(content) > most:
                 raise Problem(413, "too-large", f"At most {most} bytes; no channel here takes more.")
-    except ValueError:
-        raise Problem(422, "invalid", errors=[FieldError("file", "a whole file")]) from None
-    said = part.headers.get(hdrs.CONTENT_TYPE, "")
-    kept = await cti.uploads.keep(ask.who.login, part.filename or "", said, bytes(content), most)
-    if isinstance(kept, str):
-        raise Problem(
-            422, "invalid", "This file cannot be sent.", errors=[FieldError("file", "a whole file", kept)]
-        )
-    return schemas.Uploaded(
-        id=kept.id, kind=kept.kind, name=kept.name, type=kept.stored.type, bytes=kept.stored.bytes
-    )
+    except ValueError:  # also of aiohttp's own: a boundary or headers that are none, a part that does not end
+        error = FieldError("file", "one whole file, as a part of this name")
+        raise Problem(422, "invalid", errors=[error]) from None
+    return part.filename or "", part.headers.get(hdrs.CONTENT_TYPE, ""), bytes(content)
 
 
 @route("GET", f"{V1}/attachments/{{id}}", content="application/octet-stream")
@@ -105,13 +114,26 @@ async def message_html(ask: Ask, id: UUID, images: bool = False) -> web.Response
     message = await cti.message(id)
     if not message.html:
         raise Problem(404, "not-found", "This message has no HTML.")
-    inside = {a.content_id.strip("<>"): a.id for a in message.attachments if a.content_id}
+    inside = {
+        a.content_id.strip("<>"): a for a in message.attachments if a.content_id and a.state == "stored"
+    }
+    used: dict[str, AttachmentView] = {}
 
     def placed(content_id: str) -> str | None:
         found = inside.get(content_id.strip("<>"))
-        return f"{INSIDE}{found}" if found else None
+        if found is None:
+            return None
+        used[f"{INSIDE}{found.id}"] = found
+        return f"{INSIDE}{found.id}"
 
-    shown = clean(message.html, images=images, cid=placed).replace(f'"{INSIDE}', f'"{V1}/attachments/')
+    shown = clean(message.html, images=images, cid=placed)
+    left = INLINE_BYTES
+    for address, file in used.items():
+        inline = file.type in PICTURES and file.bytes <= left
+        if inline:
+            left -= file.bytes
+        source = await _data(cti, file) if inline else f"{V1}/attachments/{file.id}"
+        shown = shown.replace(f'src="{address}"', f'src="{source}"')
     sources = "'self' data: https: http:" if images else "'self' data:"
     page = (
         '<!doctype html><meta charset="utf-8">'
@@ -123,16 +145,25 @@ async def message_html(ask: Ask, id: UUID, images: bool = False) -> web.Response
         content_type="text/html",
         charset="utf-8",
         headers={
-            # No script runs here whatever is in it; the same origin is kept so that its own pictures are shown.
             "Content-Security-Policy": (
                 f"default-src 'none'; img-src {sources}; style-src 'unsafe-inline'; form-action 'none'; "
                 "base-uri 'none'; frame-ancestors 'self'; "
-                "sandbox allow-same-origin allow-popups allow-popups-to-escape-sandbox"
+                "sandbox allow-popups allow-popups-to-escape-sandbox"
             ),
             "X-Frame-Options": "SAMEORIGIN",
             "Referrer-Policy": "no-referrer",
         },
     )
+
+
+async def _data(cti: Console, file: AttachmentView) -> str:
+    """A picture as a data: URL: a sandboxed frame is nobody, and has no cookie to fetch it with."""
+    try:
+        content = await asyncio.to_thread(cti.uploads.path(file.path).read_bytes)
+    except (OSError, ValueError):
+        log.error("a file is not where it should be", attachment=str(file.id))
+        return ""
+    return f"data:{file.type};base64,{base64.b64encode(content).decode()}"
 
 
 ROUTES: tuple[Route, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Route))

@@ -118,7 +118,7 @@ def _has_it(ask: Ask, view: InteractionView) -> None:
 
 def _taken(ask: Ask, holder: str) -> Problem:
     name = cti_of(ask).first_name(holder)
-    return refuse(ask, 409, "taken", holder=name, more={"holder": {"login": holder, "first_name": name}})
+    return refuse(ask, 409, "taken", holder=name, more={"holder": holder, "holder_name": name})
 
 
 def _acts_on(ask: Ask, view: InteractionView) -> None:
@@ -154,9 +154,9 @@ async def _newer_reply(ask: Ask, thread: ThreadView) -> Problem:
     if last is None:
         return refuse(ask, 409, "newer-reply", who="?", text="")
     shown = cti.live.message(last)
-    who = shown.by_name or shown.author
     text = last.text[:QUOTED_CHARS]
-    return refuse(ask, 409, "newer-reply", who=who, text=text, more={"newer": shown.model_dump(mode="json")})
+    more = {"who": shown.by or shown.author, "text": text, "message": str(last.id)}
+    return refuse(ask, 409, "newer-reply", who=shown.by_name or shown.author, text=text, more=more)
 
 
 def _in_window(ask: Ask, manifest: Manifest, last_in_at: datetime | None) -> bool:
@@ -691,13 +691,18 @@ async def ways(ask: Ask, case: UUID) -> schemas.Ways:
     file = await cti.case(case)
     person = await cti.contact(file.contact)
     threads = {(t.account, t.address): t for t in await _threads_of_person(cti, file)}
-    me = cti.advisor(ask.who.login)
+    states = {row.account: row.state for row in await cti.stores.account_states.all()}
+    mine = cti.live.presence(ask.who.login)
     now = cti.clock.now()
     found: list[schemas.Way] = []
     for address in person.addresses:
         shown = rows.address(address)
         if address.kind == "phone":
-            why = "no_phone" if me is None or not me.phone else cti.telephony.denies(address.value)
+            why = None
+            if mine is None or not mine.phone_registered:
+                why = "no_phone"
+            elif cti.telephony.denies(address.value) is not None:
+                why = "not_allowed"
             found.append(
                 schemas.Way(
                     kind="call", account=None, channel="voice", address=shown, allowed=why is None, why=why
@@ -713,7 +718,9 @@ async def ways(ask: Ask, case: UUID) -> schemas.Ways:
             open_ = window(manifest, thread.last_in_at if thread else None, now)
             why = None
             if open_.state == CLOSED:
-                why = "window_closed" if open_.until else "nobody_wrote"
+                why = "window_closed" if open_.until else "cannot_start"
+            elif states.get(account.id) == "down":
+                why = "account_down"
             found.append(
                 schemas.Way(
                     kind="message",

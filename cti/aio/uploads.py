@@ -15,6 +15,7 @@ from routing.models import Clock, Ids
 KEPT = timedelta(hours=12)  # an advisor's day; what was not sent by then is deleted
 MOST = 5_000  # of all advisors together; the oldest gives way
 NAME_CHARS = 120
+READ_AT_ONCE = 8  # files that are held in memory while they come
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Uploads:
 
     def __init__(self, files: Fetcher, clock: Clock, ids: Ids) -> None:
         self._files, self._clock, self._ids = files, clock, ids
+        self.reading = asyncio.Semaphore(READ_AT_ONCE)
         self._known: dict[UUID, Upload] = {}
 
     async def keep(self, login: str, name: str, said: str, content: bytes, most: int) -> Upload | str:

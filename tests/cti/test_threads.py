@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,8 @@ async def test_of_two_who_take_one_interaction_one_wins_and_the_other_is_told_wh
             lost = [told for status, told in answers if status == 409]
             assert len(won) == len(lost) == 1, answers
             assert lost[0]["type"] == "/problems/taken"
-            assert lost[0]["holder"]["login"] == won[0]["advisor"]
-            assert lost[0]["holder"]["first_name"] in lost[0]["detail"]
+            assert lost[0]["holder"] == won[0]["advisor"]
+            assert lost[0]["holder_name"] in lost[0]["detail"]
             loser = two if won[0]["advisor"] == "a1" else one
             status, told = await loser.ask("POST", f"/interactions/{chat}/messages", words())
             assert (status, told["type"]) == (409, "/problems/taken")
@@ -147,7 +148,7 @@ async def test_over_a_newer_reply_consent_is_needed(database: str, tmp_path: Pat
         headers = {"Accept-Language": "fr"}
         status, told = await me.ask("POST", f"/interactions/{chat}/messages", second, **headers)
         assert (status, told["type"]) == (409, "/problems/newer-reply")
-        assert told["newer"]["id"] == first["id"]
+        assert (told["who"], told["text"], told["message"]) == ("a1", "Un instant", first["id"])
         assert told["detail"].startswith("First1 a répondu entre-temps : « Un instant »")
         status, told = await me.ask("POST", f"/interactions/{chat}/messages", second | {"consent": True})
         assert (status, told["id"]) == (201, second["message"])
@@ -369,7 +370,8 @@ async def test_the_html_of_a_mail_is_shown_in_a_frame_where_nothing_runs(
             assert "allow-scripts" not in policy
             assert "script" not in text.partition("</style>")[2]
             assert "onclick" not in text
-            assert f'src="/api/v1/attachments/{picture}"' in text
+            assert f'src="data:image/png;base64,{base64.b64encode(PNG).decode()}"' in text
+            assert "allow-same-origin" not in policy
             assert (' src="https://tracker.example' in text) is remote
             assert ("https:" in policy) is remote
 
@@ -628,3 +630,35 @@ async def test_ids_of_another_organisation_are_unknown(database: str, tmp_path: 
             assert (await stranger.get(path))["items"] == []
         [seen] = (await stranger.get("/inbox"))["items"]
         assert seen["case"] == str(row.case_id)
+
+
+TREE = {
+    "start": "hello",
+    "nodes": {
+        "hello": {"type": "say", "title": "Bonjour", "text": {"fr": "Bonjour"}, "next": "end"},
+        "end": {"type": "hangup"},
+    },
+}
+
+
+async def test_a_customer_is_handed_back_to_a_node_of_the_tree(database: str, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from tests.cti.house import rules
+
+    base = rules()
+    page, post = base.accounts
+    site = replace(base, accounts=(replace(page, tree="bot"), post), trees={"bot": TREE})
+    async with house(database, tmp_path, site=site) as at:
+        me, colleague = await at.browser("a1"), await at.browser("a2")
+        chat = await taken(at, me)
+        found = (await me.get(f"/interactions/{chat}/nodes"))["items"]
+        assert found == [{"node": "hello", "title": "Bonjour"}, {"node": "end", "title": "end"}]
+        assert (await me.ask("POST", f"/interactions/{chat}/hand-back", {"node": "odd"}))[0] == 422
+        status, told = await colleague.ask("POST", f"/interactions/{chat}/hand-back", {"node": "hello"})
+        assert (status, told["holder"]) == (409, "a1")
+        status, told = await me.ask("POST", f"/interactions/{chat}/hand-back", {"node": "hello"})
+        assert (status, told["state"], told["advisor"]) == (200, "qualifying", None), told
+        mail = await at.write("x", "c@example.org", account="post")
+        status, told = await me.ask("GET", f"/interactions/{mail}/nodes")
+        assert (status, told["type"]) == (409, "/problems/no-tree")
