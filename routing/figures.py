@@ -18,7 +18,6 @@ What happens when:
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -315,15 +314,17 @@ class _Life:
 
     def queue(self, at: datetime) -> str | None:
         """The queue it was in last, at an instant; before the first one, that first one."""
-        if not self.stays:
-            return None
-        n = bisect_right([entered for entered, _ in self.stays], at)
-        return self.stays[max(0, n - 1)][1]
+        stay = self._stay(at)
+        return stay[1] if stay is not None else self.stays[0][1] if self.stays else None
 
     def reached(self, at: datetime) -> datetime | None:
         """When it came into the queue it was answered from."""
-        n = bisect_right([entered for entered, _ in self.stays], at)
-        return self.stays[n - 1][0] if n else None
+        stay = self._stay(at)
+        return stay[0] if stay is not None else None
+
+    def _stay(self, at: datetime) -> tuple[datetime, str] | None:
+        """The last that had begun at an instant."""
+        return next((stay for stay in reversed(self.stays) if stay[0] <= at), None)
 
     @property
     def archived(self) -> bool:
@@ -460,7 +461,7 @@ def _talks(lives: Iterable[_Life], gap: timedelta) -> list[_Talk]:
                 talk = _Talk(line_id, [], when, when)
                 talks.append(talk)
             talk.last = when
-            if life not in talk.lives:
+            if not talk.lives or talk.lives[-1] is not life:
                 talk.lives.append(life)
     return talks
 

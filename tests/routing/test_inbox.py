@@ -170,6 +170,22 @@ async def test_the_inbox_tells_who_waits_since_when_and_for_whom(database: str) 
         assert bob.case in await cases(there, view="unassigned")
 
 
+async def test_a_bot_answers_until_a_human_is_waited_for(database: str) -> None:
+    async with office(database) as (line, there):
+        wrote = await line.wrote("Bonjour")
+        assert wrote.interaction is not None
+        (row,) = await inbox(there)
+        assert row.unanswered_since == START  # nobody has said anything yet
+        bot = {"author": "bot", "by": "", "text": "Que puis-je faire ?"}
+        await line.ok(m.TreeEntered, interaction=wrote.interaction, tree="bot", version=1)
+        await line.ok(m.MessageWritten, interaction=wrote.interaction, message=line.ids(), **bot)
+        (row,) = await inbox(there)
+        assert (row.unanswered_since, row.last_author) == (None, "bot")
+        await line.ok(m.Enqueued, interaction=wrote.interaction, queue="general")
+        (row,) = await inbox(there)
+        assert row.unanswered_since == START
+
+
 async def _case(there: Stores, interaction: UUID) -> UUID:
     view = await there.timeline.interaction(interaction)
     assert view is not None

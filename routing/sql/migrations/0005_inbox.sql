@@ -12,7 +12,7 @@ CREATE TABLE inbox (
     advisor         text,               -- its; of a live call only once it has ended
     last_at         timestamptz NOT NULL,
     last_message    uuid,
-    unanswered_since timestamptz,       -- the first message after the last human word, where a human is needed
+    unanswered_since timestamptz,       -- the first message after the last human word; in a tree, after any word of ours
     PRIMARY KEY (organisation_id, case_id)
 ) WITH (fillfactor = 80);
 CREATE INDEX inbox_by_word ON inbox (organisation_id, last_at DESC, case_id DESC);
@@ -61,15 +61,16 @@ BEGIN
     FROM case_file root
     LEFT JOIN LATERAL (
         SELECT array_agg(DISTINCT i.channel ORDER BY i.channel) AS channels, max(i.opened_at) AS last_at,
-            min(CASE WHEN i.ended_at IS NULL AND i.thread IS NOT NULL AND i.state IN ('waiting', 'offered', 'active') THEN (
+            min(CASE WHEN i.ended_at IS NULL AND i.thread IS NOT NULL THEN (
                 SELECT m.at FROM message m
                 WHERE m.organisation_id = organisation AND m.interaction = i.id AND m.direction = 'in'
                     AND NOT m.automatic AND NOT m.standby
                     AND m.seq > coalesce((
                         SELECT o.seq FROM message o
                         WHERE o.organisation_id = organisation AND o.interaction = i.id AND o.direction = 'out'
-                            AND o.author IN ('advisor', 'elsewhere') AND NOT o.automatic
                             AND o.status NOT IN ('failed', 'dropped')
+                            AND (i.state IN ('opened', 'qualifying')
+                                OR o.author IN ('advisor', 'elsewhere') AND NOT o.automatic)
                         ORDER BY o.seq DESC LIMIT 1), 0)
                 ORDER BY m.seq LIMIT 1)
             END) AS unanswered_since
