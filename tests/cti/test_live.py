@@ -515,3 +515,46 @@ async def test_the_board_has_a_row_for_each_kind_of_seat(database: str, tmp_path
             assert data["presence"]["work"] == "talking"
             [shown] = data["interactions"]
             assert (shown["id"], shown["unread"]) == (str(chat), 1)
+
+
+async def test_a_page_that_comes_back_hears_the_messages_that_it_has_missed(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path) as at:
+        me = await at.browser("a1")
+        await at.line.tell(m.PresenceSet, advisor="a1", presence=m.Presence.PAUSE, reason="break")
+        chat = await at.write()
+        await me.ask("POST", f"/interactions/{chat}/take")
+        async with me.page() as page:
+            await page.next("snapshot")
+            last = page.seq
+        await at.write("Vous êtes là ?")
+        said = {"message": str(at.line.ids()), "text": "Oui"}
+        _, sent = await me.ask("POST", f"/interactions/{chat}/messages", said)
+        await at.become(sent["id"], "sent", external_id="x1")
+        async with me.page(after=last) as page:
+            await page.until_seq(await at.settle())
+            assert "snapshot" not in [f["type"] for f in page.frames]
+            added = [f["data"]["message"] for f in page.frames if f["type"] == "message.added"]
+            assert [x["text"] for x in added] == ["Vous êtes là ?", "Oui"]
+            [changed] = [f["data"]["message"] for f in page.frames if f["type"] == "message.changed"]
+            assert (changed["id"], changed["status"]) == (sent["id"], "sent")
+            shown = [f["data"] for f in page.frames if f["type"] == "interaction.changed"]
+            assert shown[-1]["unread"] == 0
+
+
+async def test_each_of_many_messages_reaches_an_open_page_once(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        me = await at.browser("a1")
+        await at.line.tell(m.PresenceSet, advisor="a1", presence=m.Presence.PAUSE, reason="break")
+        chat = await at.write()
+        await me.ask("POST", f"/interactions/{chat}/take")
+        async with me.page() as page:
+            await page.next("snapshot")
+            before = asyncio.get_running_loop().time()
+            await asyncio.gather(*(at.write(f"{n}", "P1", queue=None) for n in range(100)))
+            await page.until_seq(await at.settle())
+            took_s = asyncio.get_running_loop().time() - before
+            texts = [f["data"]["message"]["text"] for f in page.frames if f["type"] == "message.added"]
+            assert sorted(texts, key=int) == [str(n) for n in range(100)]
+            print(f"100 messages reached the page {took_s:.2f} s after the first was written")

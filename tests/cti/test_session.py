@@ -102,3 +102,32 @@ def test_misses_are_forgotten_when_the_advisor_changes_presence_and_not_when_the
 @pytest.mark.parametrize("kind", [T.TALK_ENDED, T.ENDED, T.HELD, T.REQUEUED])
 def test_words_about_nobodys_interaction_change_no_seat(kind: T) -> None:
     assert Seats().apply(event(1, kind, None, CALL)) is None
+
+
+WRITTEN = """
+    offer.made               lea  chat  offer=1                | ringing  | -
+    offer.ended              lea  chat  offer=1 how=cancelled  | ready    | -
+    interaction.assigned     tom  chat  how=pulled             | ready    | talking
+    interaction.enqueued     -    chat  queue=billing          | ready    | ready
+    interaction.enqueued     -    chat  queue=general          | ready    | ready
+    interaction.assigned     lea  chat  how=pulled             | talking  | ready
+    interaction.accepted     tom  chat  offer=2                | ready    | talking
+    interaction.handed_back  -    chat  node=start             | ready    | ready
+    interaction.accepted     lea  chat  offer=3                | talking  | ready
+    interaction.ended        -    chat  outcome=answered       | ready    | ready
+"""
+
+
+def test_written_work_is_taken_handed_on_and_never_in_two_hands() -> None:
+    seats = Seats()
+    for n, who in enumerate(("lea", "tom")):
+        seats.apply(event(n, T.PRESENCE_CHANGED, who, None, presence="ready"))
+    for n, line in enumerate(WRITTEN.strip().splitlines(), 2):
+        told, lea, tom = (part.strip() for part in line.split("|"))
+        kind, advisor, _, *data = told.split()
+        facts = dict(pair.split("=") for pair in data)
+        seats.apply(event(n, T(kind), None if advisor == "-" else advisor, CHAT, **facts))
+        assert seats.get("lea", AT).state == lea, line
+        if tom != "-":
+            assert seats.get("tom", AT).state == tom, line
+        assert sum(CHAT in seat.lines for seat in seats) <= 1, line
