@@ -14,7 +14,7 @@ from html import escape, unescape
 import nh3
 from mailparser_reply.parser import EmailMessage  # type: ignore[import-untyped]
 
-MOST_HTML_CHARS = 1_000_000  # longer letters are shown as text; cleaning that much takes about 50 ms
+MOST_HTML_CHARS = 500_000  # longer letters are shown as text; cleaning that much takes about 50 ms
 MOST_DEPTH = 500  # of nested elements: the cleaner's time grows with the square of it (100,000 deep: 19 s)
 MOST_FOLDED_CHARS = 200_000
 MOST_SIGNATURE_LINES = 12
@@ -147,7 +147,7 @@ def clean(html: str, *, images: bool = False, cid: Callable[[str], str | None] |
         return tag
 
     cleaned = _TAG.sub(placed, cleaned)
-    return cleaned if depth(cleaned) <= MOST_DEPTH else ""
+    return cleaned if showable(cleaned) else ""
 
 
 def remote_images(cleaned: str) -> int:

@@ -36,7 +36,7 @@ from imapclient.exceptions import IMAPClientError, LoginError  # type: ignore[im
 from prometheus_client import Counter
 
 from routing.aio.clock import SystemClock
-from routing.aio.reader import MOST_FRAME_BYTES, load
+from routing.aio.reader import CPU_S, MOST_FRAME_BYTES, load
 from routing.channel import Heard, MailCall, Reply
 from routing.channels import email
 from routing.models import Clock
@@ -377,6 +377,7 @@ POLL_S = 60.0
 IDLE_S = 300.0  # an idle command is renewed then; servers end one after 29 minutes (RFC 2177)
 IMAP_TIMEOUT = SocketTimeout(10.0, 60.0)  # seconds to connect, to read
 BACKOFF_S = (1.0, 60.0)
+STORE_S = 5.0  # the longest that closing waits for a mail that is being stored
 SEEN = b"\\Seen"
 RESCAN = 200  # Message-IDs asked for at once
 
@@ -422,6 +423,7 @@ class Mailbox:
         self._client: IMAPClient | None = None
         self._asked: concurrent.futures.Future[Any] | None = None
         self._thread: threading.Thread | None = None
+        self._idle = False
         self._state = ""
 
     async def start(self) -> None:
@@ -431,16 +433,22 @@ class Mailbox:
         self._thread.start()
 
     async def close(self) -> None:
-        """Ends at once, except while it is connecting (at most ten seconds)."""
+        """Ends once the mail in hand is stored and marked, at once when there is none, in ten seconds at most."""
         if self._thread is None:
             return
         self._stop.set()
         with self._lock:
-            if self._client is not None:
+            if self._client is not None and self._idle:
                 _cut(self._client)
-            if self._asked is not None:
-                self._asked.cancel()
-        await self._ended.wait()
+        try:
+            await asyncio.wait_for(self._ended.wait(), STORE_S)
+        except TimeoutError:
+            with self._lock:
+                if self._asked is not None:
+                    self._asked.cancel()
+                if self._client is not None:
+                    _cut(self._client)
+            await self._ended.wait()
         self._thread.join()
         self._thread = None
 
@@ -462,7 +470,6 @@ class Mailbox:
                         wait_s = self._backoff_s[0]
                     if not isinstance(e, Unavailable):
                         self._say("down", reason)
-                    log.warning("a mailbox cannot be read", account=self._account.id, reason=reason)
                     self._stop.wait(wait_s)
                     wait_s = min(wait_s * 2, self._backoff_s[1])
         finally:
@@ -470,7 +477,11 @@ class Mailbox:
                 self._loop.call_soon_threadsafe(self._ended.set)
 
     def _say(self, state: str, reason: str = "") -> None:
-        if state != self._state and self._told is not None:
+        if state == self._state:
+            return
+        if state == "down":
+            log.warning("a mailbox cannot be read", account=self._account.id, reason=reason)
+        if self._told is not None:
             self._loop.call_soon_threadsafe(self._told, self._account.id, state, reason)
         self._state = state
 
@@ -521,9 +532,12 @@ class Mailbox:
                 client.noop()
                 new = [uid for uid in client.search(["UID", f"{cursor.uid + 1}:*"]) if uid > cursor.uid]
                 for uid in sorted(new):
+                    if self._stop.is_set():
+                        return
                     self._hand_over(client, uid)
                     cursor = Cursor(validity, uid, cursor.since)
                     self._cursors.save(self._account.id, cursor)
+                    self._mark(client, uid)
                 if not new:
                     self._wait(client)
         finally:
@@ -545,8 +559,11 @@ class Mailbox:
             since = cursor.since
             unread = self._unknown(client, date.fromisoformat(since) - timedelta(days=1))
         for uid in sorted(unread):
+            if self._stop.is_set():
+                raise ConnectionAbortedError("closing")
             if uid <= last:
                 self._hand_over(client, uid)
+                self._mark(client, uid)
         cursor = Cursor(validity, last, since)
         self._cursors.save(self._account.id, cursor)
         return cursor
@@ -580,6 +597,8 @@ class Mailbox:
             raw = client.fetch([uid], ["BODY.PEEK[]"]).get(uid, {}).get(b"BODY[]", b"")
         if raw:
             self._ask(self._handed(raw, {"way": "imap", "uid": str(uid)}))
+
+    def _mark(self, client: IMAPClient, uid: int) -> None:
         with contextlib.suppress(IMAPClientError):
             client.add_flags([uid], [SEEN], silent=True)
 
@@ -598,12 +617,20 @@ class Mailbox:
             return
         client.idle()
         until = time.monotonic() + self._idle_s
-        while (left := until - time.monotonic()) > 0 and not self._stop.is_set():
-            told = client.idle_check(timeout=left)
-            if not told and time.monotonic() < until:
-                raise ConnectionResetError("the server has closed the connection")
-            if any(len(one) > 1 and one[1] == b"EXISTS" for one in told):
-                break
+        try:
+            while (left := until - time.monotonic()) > 0:
+                with self._lock:
+                    if self._stop.is_set():
+                        return
+                    self._idle = True
+                told = client.idle_check(timeout=left)
+                if not told and time.monotonic() < until:
+                    raise ConnectionResetError("the server has closed the connection")
+                if any(len(one) > 1 and one[1] == b"EXISTS" for one in told):
+                    break
+        finally:
+            with self._lock:
+                self._idle = False
         client.idle_done()
 
 
@@ -725,8 +752,10 @@ MAILS_A_CHILD = 1000
 class Parser:
     """Takes mails apart in a child process with limits; one that kills or outlasts the child is quarantined."""
 
-    def __init__(self, *, timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(self, *, timeout_s: float = READ_TIMEOUT_S, cpu_s: int = CPU_S) -> None:
+        """`cpu_s`: seconds of processor that one mail may take."""
         self._timeout_s = timeout_s
+        self._cpu_s = cpu_s
         self._process: Process | None = None
         self._turn = asyncio.Lock()
         self._done = 0
@@ -789,8 +818,8 @@ class Parser:
         inherited = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{root}{os.pathsep}{inherited}" if inherited else root
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "routing.aio.reader", stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment,
-            limit=1 << 20,
+            sys.executable, "-m", "routing.aio.reader", str(self._cpu_s),
+            stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, limit=1 << 20,
         )  # fmt: skip
         self._done = 0
         self.started += 1

@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 from routing import letter
-from routing.channel import Heard, Wrote
+from routing.channel import File, Heard, Wrote
 from routing.channels import email
 from routing.site import Account
 
 CPU_S = 10  # of one mail; 30 MB of base64 take 2 s
 MEMORY_BYTES = 768 << 20  # beyond what the interpreter has at its start; 30 MB of mail take 250 MB
-GROWN_BYTES = 384 << 20  # then a fresh child is better
+GROWN_BYTES = 256 << 20  # then a fresh child is better
 MOST_FRAME_BYTES = 96 << 20
 
 
@@ -51,10 +51,18 @@ def _read(stream: BinaryIO) -> bytes | None:
 
 
 def heard(raw: bytes, account: Account) -> tuple[Heard, ...]:
+    """As email.parse, with HTML cleaned; what cannot be cleaned goes along as a file."""
     return tuple(
-        replace(one, html=letter.clean(one.html)) if isinstance(one, Wrote) and one.html else one
-        for one in email.parse(raw, account)
+        _cleaned(one) if isinstance(one, Wrote) and one.html else one for one in email.parse(raw, account)
     )
+
+
+def _cleaned(one: Wrote) -> Wrote:
+    html = letter.clean(one.html)
+    if html or not one.html.strip():
+        return replace(one, html=html)
+    whole = File("file", name="message.html", type="text/html", content=one.html.encode("utf-8", "replace"))
+    return replace(one, html="", files=(*one.files, whole))
 
 
 def _limit() -> None:
@@ -67,12 +75,13 @@ def _limit() -> None:
 
 
 def main() -> None:
+    cpu_s = int(sys.argv[1]) if len(sys.argv) > 1 else CPU_S
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     heard(b"From: a@example.org\n\nwarm", Account("warm", "email"))
     _limit()
     while (frame := _read(stdin)) is not None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        until = int(usage.ru_utime + usage.ru_stime) + CPU_S
+        until = int(usage.ru_utime + usage.ru_stime) + cpu_s
         resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
         account, raw = load(frame)
         del frame

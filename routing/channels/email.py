@@ -77,6 +77,7 @@ MOST_LINES: Final = 1_500_000
 MOST_PARTS: Final = 1000
 MOST_BOUNDARIES: Final = 20_000  # lines that may be one; real mails with that many hold a patch, not parts
 MOST_DEPTH: Final = 100
+MOST_COMPARED: Final = 20_000_000  # lines times boundaries: each line is held against each that is open
 MOST_FILES: Final = 100
 MOST_TEXT_CHARS: Final = 200_000
 MOST_REFERENCES: Final = 50  # read
@@ -181,9 +182,9 @@ def hostile(raw: bytes) -> str:
         return "too many lines"
     if raw.count(b"\n--") > MOST_BOUNDARIES:
         return "too many parts"
-    for pattern in (_BOUNDARY, _EMBEDDED):
-        if sum(1 for _ in pattern.finditer(raw)) > MOST_DEPTH:
-            return "nested too deep"
+    boundaries, embedded = (sum(1 for _ in pattern.finditer(raw)) for pattern in (_BOUNDARY, _EMBEDDED))
+    if max(boundaries, embedded) > MOST_DEPTH or boundaries * raw.count(b"\n") > MOST_COMPARED:
+        return "nested too deep"
     if any(found.end() - found.start() > MOST_FIELD_BYTES for found in _PART_FIELD.finditer(raw)):
         return "header too large"
     return ""

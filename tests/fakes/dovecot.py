@@ -49,6 +49,7 @@ service imap-login {{
   }}
   chroot =
 }}
+{more}
 service anvil {{
   chroot =
 }}
@@ -61,7 +62,8 @@ service stats {{
 class Dovecot:
     """One server; any user, one password. Mails are dropped into a user's Maildir as an MTA would."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: str = "") -> None:
+        """`more`: lines of configuration."""
         self.home = Path(tempfile.mkdtemp(prefix="monofil-imap-", dir="/tmp"))
         self.home.chmod(0o755)
         root = os.getuid() == 0
@@ -74,7 +76,7 @@ class Dovecot:
             CONFIG.format(
                 home=self.home, port=self.port, password=PASSWORD, uid=self._owner.pw_uid, gid=self._owner.pw_gid,
                 login="dovenull" if root else me, internal="dovecot" if root else me,
-                group="dovecot" if root else str(self._owner.pw_gid),
+                more=more, group="dovecot" if root else str(self._owner.pw_gid),
             )
         )  # fmt: skip
         for name in ("run", "state", "mail"):
@@ -89,7 +91,7 @@ class Dovecot:
             os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
 
     async def start(self) -> None:
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork and nothing waited for
             [PROGRAM, "-F", "-c", str(self.home / "dovecot.conf")],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
