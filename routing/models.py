@@ -476,7 +476,9 @@ class WalkStepped(Submission):
     walk: Mapping[str, Any]  # the interpreter as it stands
     consumed: int  # sequence number of the last event of this interaction that the walk has heard
     left: tuple[tuple[str, str, float], ...] = ()  # (node, exit, seconds)
-    left_in: tuple[tuple[str, int], ...] = ()  # (tree, version) of each in `left`: subtrees; none: `tree`, `version`
+    left_in: tuple[
+        tuple[str, int], ...
+    ] = ()  # (tree, version) of each in `left`: subtrees; none: `tree`, `version`
     facts: Mapping[str, Any] = field(default_factory=dict)
     said: tuple[Said, ...] = ()
     enqueue: Enqueued | None = None
@@ -577,12 +579,11 @@ class T(StrEnum):
     CONTACTS_MERGED = "contacts.merged"  # merge, into, by, reason
     MERGE_UNDONE = "merge.undone"  # merge, by
     CASE_OPENED = "case.opened"  # number, provisional, follows (case id or None)
-    CASE_CHANGED = "case.changed"  # state?, subject (bool: it was changed), by
+    CASE_CHANGED = "case.changed"  # state?, subject (bool: it was changed), tags? (all of them), by
     CASE_REOPENED = "case.reopened"  # by: "interaction" | login
     NOTE_ADDED = "note.added"  # note, by
-    INTERACTION_OPENED = (
-        "interaction.opened"  # channel, direction, call, dialled, trunk, attestation, address (id), matches
-    )
+    # channel, direction, call, dialled (the account), trunk, attestation, address (id), matches, seat, thread
+    INTERACTION_OPENED = "interaction.opened"
     CONTACT_CHOSEN = "contact.chosen"  # contact (was in data.from), by, case_too
     CASE_CHOSEN = "case.chosen"  # case (was in data.from), by
     TREE_ENTERED = "tree.entered"  # tree, version
@@ -603,7 +604,8 @@ class T(StrEnum):
     PRIORITY_CHANGED = "interaction.priority"  # priority, by
     WRAPUP_EXTENDED = "wrapup.extended"  # until (unix s)
     WRAPUP_CODED = "wrapup.coded"  # code, by: chosen after the timer had ended the wrap-up
-    ENDED = "interaction.ended"  # outcome, code, by
+    # outcome: served | answered | archived | sent | automatic | standby | elsewhere …, code, by, reason?
+    ENDED = "interaction.ended"
     ABANDONED = "interaction.abandoned"  # waited_s, in: qualifying | waiting | offered
     INTERRUPTED = "interaction.interrupted"  # reason
     LEFT_QUEUE = (
@@ -615,9 +617,10 @@ class T(StrEnum):
     SITE_APPLIED = "site.applied"  # version, by
     BREACH_FORECAST = "queue.breach_forecast"  # queue, channel, in_s
     THREAD_OPENED = "thread.opened"  # thread, account, channel, address (id)
-    # message, thread, account, external_id, kind, sent_at (unix s), attached (count), reply_to, automatic, standby
+    # message, thread, account, external_id, kind, sent_at (unix s), attached (count), reply_to, automatic, standby,
+    # files ([{id, kind, type, and bytes, sha256 where stored already}])
     MESSAGE_RECEIVED = "message.received"
-    # message, thread, account, author: advisor | bot | system | elsewhere, kind, attached, reply_to, tagged,
+    # message, thread, account, author: advisor | bot | system | elsewhere, by, kind, attached, files, reply_to, tagged,
     # status (queued; sent when elsewhere), external_id (elsewhere, or our own Message-ID)
     MESSAGE_WRITTEN = "message.written"
     MESSAGE_STATUS = "message.status"  # message, status, external_id, failure, code

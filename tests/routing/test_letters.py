@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -14,16 +15,15 @@ from routing import models as m
 from routing.aio.postgres import connect
 from routing.projection import CaseRow, ContactRow, MessageRow, Rows, ThreadRow, rebuild
 from tests.routing.hotline import HandClock, Hotline, hotline
+from tests.routing.hotline import site as rules
 from tests.routing.record import check
 
 
 @asynccontextmanager
 async def written(dsn: str, clock: HandClock | None = None, **site: Any) -> AsyncIterator[Hotline]:
     """A hotline whose record is checked at the end."""
-    from tests.routing.hotline import site as rules
-
     async with asyncio.timeout(30):
-        async with hotline(dsn, rules(**site), clock) as line:
+        async with hotline(dsn, replace(rules(), **site), clock) as line:
             yield line
         await check(dsn, line.organisation, line.desk.site)
 
@@ -572,3 +572,33 @@ async def test_passing_a_chat_on_to_a_queue_offers_it_to_somebody_else(database:
         assert row.state in ("waiting", "offered")
         assert row.queue == "billing"
         assert line.desk.advisor_state(first) == "ready" or row.advisor == first
+
+
+async def test_a_copy_of_what_somebody_else_answers_is_shown_and_opens_no_work(database: str) -> None:
+    async with written(database) as line:
+        copy = await line.wrote(standby=True)
+        assert copy.interaction is not None
+        row = line.desk.interaction(copy.interaction)
+        assert row is not None
+        assert (row.state, row.outcome) == ("ended", "standby")
+        wrote = await line.wrote()
+        assert wrote.interaction != copy.interaction
+        assert (await line.wrote(standby=True)).interaction == wrote.interaction
+
+
+async def test_a_chat_whose_advisor_or_queue_is_gone_after_a_restart_is_not_lost(database: str) -> None:
+    clock = HandClock()
+    async with written(database, clock) as line:
+        await line.ready("a1")
+        held = await line.chat()
+        await line.talk(held)
+        await line.ok(m.PresenceSet, advisor="a1", presence=m.Presence.PAUSE)
+        waits = await line.chat("psid-2", queue="billing")
+        was = line.desk.site
+    fewer = replace(was, queues=was.queues[:1], advisors=was.advisors[1:])
+    async with asyncio.timeout(30), hotline(database, fewer, clock) as line:
+        assert line.state(held) == "waiting"
+        assert line.state(waits) == "qualifying", "its tree goes on"
+        await line.ready("a2")
+        assert line.state(held) == "offered"
+    await check(database, line.organisation, was)
