@@ -155,7 +155,7 @@ class Interpreter:
         if written:
             self._base = dict.fromkeys(WRITTEN_IN, "") | self._base
         self._written = written
-        self._heard = opening  # words that may answer a question to come
+        self._heard = opening[:VALUE_CHARS]  # words that may answer a question to come
         self._fresh = bool(opening)  # they have answered none yet
         self._ahead: deque[str] = deque()
         self._out: list[Command] = []

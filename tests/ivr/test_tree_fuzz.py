@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 from contextlib import suppress
 from typing import Any
@@ -10,12 +11,28 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ivr.events import HoursAnswered, Input, Key, LookedUp, QueueTold, SayEnded, TimedOut, TransferEnded
-from ivr.interpreter import Interpreter
-from ivr.tree import BadTree, check, load, plant
-from tests.ivr.walks import LEAVE_KEYS, shipped, site_context
+from ivr.events import (
+    HoursAnswered,
+    Input,
+    Key,
+    LanguageKnown,
+    LookedUp,
+    LookUp,
+    QueueTold,
+    SayEnded,
+    TimedOut,
+    TransferEnded,
+    Wrote,
+)
+from ivr.flowtest import SHOWN
+from ivr.interpreter import Interpreter, Phase
+from ivr.text import render
+from ivr.tree import BadTree, Forest, check, load, plant
+from ivr.turn import Turn, go_on
+from tests.ivr.walks import LEAVE_KEYS, TEXTS, shipped, site_context
 
 DOCUMENTS = shipped()[0]
+WORDS = ("", "1", "0", "oui", "colis 123456789015", "conseiller", "blabla", "facture", "english")
 JUNK: tuple[Any, ...] = (
     None, True, 0, -1, 1.5, "", "return", "return:", "return:x", "main", "1 +", "{{ x", "{{ found.days }}", "'a'", "1",
     [], {}, [1], {"a": 1}, {"fr": 1}, ["welcome"], [["welcome"]], {"prompt": "welcome"}, {1: 2}, "x" * 3_000, "(",
@@ -82,3 +99,27 @@ def test_check_never_raises_and_what_it_lets_through_can_be_walked(name: str, se
             ]
         )
         walk.step(answer, float(i))
+    if any(document["tree"] != n for n, document in documents.items()):
+        return  # the check of a site refuses a tree under another name
+    for tree in ("messages", "courrier"):
+        written(plant(documents), tree, chance)
+
+
+def written(trees: Forest, tree: str, chance: random.Random) -> None:
+    """Hold a conversation with what was let through, over a restart at each turn."""
+    walk = Interpreter(trees, tree, written=True, opening=chance.choice(WORDS))
+    commands = walk.start(0.0)
+    for i in range(20):
+        turn = Turn()
+        while need := go_on(walk, commands, turn, float(i), lambda name: (chance.random() < 0.5, 1.0)):
+            answer = (
+                LookedUp("ok", {"status": "transit"}) if isinstance(need, LookUp) else LanguageKnown("en")
+            )
+            commands = walk.step(answer, float(i))
+        messages = render(turn.says, turn.asked, SHOWN["chat"], TEXTS, disclose="I am a bot.")
+        assert all(m.text.strip() for m in messages)
+        assert walk.phase in (Phase.LISTENING, Phase.WAITING, Phase.DONE)
+        walk = Interpreter.restored(trees, json.loads(json.dumps(walk.saved(), allow_nan=False)))
+        waits = walk.phase is Phase.WAITING
+        told = QueueTold(chance.choice(["closing", "refused"])) if waits else Wrote(chance.choice(WORDS))
+        commands = walk.step(told, float(i))
