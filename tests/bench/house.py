@@ -140,14 +140,22 @@ def _cut_notice(sounds: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def opened(
-    advisors: int, *, sip_port: int = 0, rtp_ports: str = "45000-46999", env: dict[str, str] | None = None
+    advisors: int,
+    *,
+    sip_port: int = 0,
+    rtp_ports: str = "45000-46999",
+    env: dict[str, str] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> AsyncIterator[House]:
-    """A server that is ready, on a fresh database that is kept as safe as anybody's (fsync is on)."""
+    """A server that is ready, on a fresh database that is kept as safe as anybody's (fsync is on).
+
+    `more`: further parts of the site file.
+    """
     home = Path(tempfile.mkdtemp(prefix="monofil-bench-", dir="/tmp"))
     home.chmod(0o755)
     try:
         with (home / "site.yaml").open("w", encoding="utf-8") as file:
-            YAML().dump(site(advisors), file)
+            YAML().dump({**site(advisors), **(more or {})}, file)
         _cut_notice(home / "sounds")
         async with Cluster(home) as cluster:
             assert cluster.pid is not None
