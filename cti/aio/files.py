@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from cti import schemas
 from cti.aio.console import V1, Console, cti_of
@@ -65,7 +66,7 @@ async def _part(request: web.Request, most: int) -> tuple[str, str, bytes]:
             content += chunk
             if len(content) > most:
                 raise Problem(413, "too-large", f"At most {most} bytes; no channel here takes more.")
-    except ValueError:  # also of aiohttp's own: a boundary or headers that are none, a part that does not end
+    except (ValueError, HttpProcessingError):  # a boundary or headers that are none, a part that does not end
         error = FieldError("file", "one whole file, as a part of this name")
         raise Problem(422, "invalid", errors=[error]) from None
     return part.filename or "", part.headers.get(hdrs.CONTENT_TYPE, ""), bytes(content)

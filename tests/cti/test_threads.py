@@ -330,6 +330,36 @@ async def test_a_file_is_uploaded_sent_and_shown_as_what_its_bytes_are(database:
         assert stored.stat().st_mode & 0o777 == 0o600
 
 
+HEAD = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n'
+
+
+NO_FORMS = (
+    b"",
+    b"no parts",
+    b"--B--\r\n",
+    b'--B\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--B--\r\n',
+    b'--B\r\nContent-Disposition: form-data; name="\x0c"\r\n\r\nx\r\n' + HEAD + b"\r\nx\r\n--B--\r\n",
+    HEAD + b"X: " + b"y" * 20_000 + b"\r\n\r\nx\r\n--B--\r\n",
+    HEAD + b"Content-Type: multipart/mixed; boundary=C\r\n\r\n--C--\r\n--B--\r\n",
+    HEAD * 200 + b"\r\n",
+    b"\x00\xff" * 100,
+)
+
+
+async def test_what_is_no_form_with_a_file_is_refused(database: str, tmp_path: Path) -> None:
+    kinds = ("multipart/form-data; boundary=B", "multipart/form-data", "multipart/form-data; boundary=")
+    async with house(database, tmp_path) as at:
+        me = await at.browser("a1")
+        for body in NO_FORMS:
+            for kind in kinds:
+                headers = {"Origin": at.base, "X-CSRF-Token": me.csrf, "Content-Type": kind}
+                async with me.http.post(
+                    f"{at.base}/api/v1/attachments", data=body, headers=headers
+                ) as answer:
+                    assert answer.status == 422, (body, kind, await answer.text())
+        assert not list((tmp_path / "attachments").glob("*/*"))
+
+
 async def test_the_html_of_a_mail_is_shown_in_a_frame_where_nothing_runs(
     database: str, tmp_path: Path
 ) -> None:
