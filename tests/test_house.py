@@ -189,6 +189,7 @@ COPYLEFT = re.compile(r"GPLv3|GPL-3|GNU General Public License v3", re.IGNORECAS
 # no usable statement in the metadata; read in the package itself
 REVIEWED = {
     "cel-python": "Apache-2.0 (its LICENSE)",
+    "imapclient": "BSD-3-Clause (its COPYING)",
     "espeakng-loader": "MIT for the loader; the espeak-ng library inside is GPL-3.0-or-later",
 }
 # GPL-3.0 is ours too; a package under it is named here with how it is used

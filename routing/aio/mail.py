@@ -345,11 +345,12 @@ class Cursors(Protocol):
 
 
 class FileCursors:
-    """Cursors in one JSON file of the data folder, replaced as a whole."""
+    """Cursors in one JSON file of the data folder, replaced as a whole; of one file there may be several."""
+
+    _lock = threading.Lock()
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
 
     def _all(self) -> dict[str, Any]:
         try:
