@@ -85,11 +85,11 @@ class Bench:
                 group.create_task(self._post(took, statuses, late, due))
         ended = time.perf_counter()
         cpu = {name: (s - before[name]) / (ended - began) for name, s in cpu_by_tree(named).items()}
-        lost = len(took)
-        while (
-            lost := len(took) - (await self._messages() - there)
-        ) and time.perf_counter() < ended + PATIENCE_S:
-            await asyncio.sleep(0.1)
+        for _ in range(round(PATIENCE_S / LOOK_S)):
+            lost = len(took) - (await self._messages() - there)
+            if lost == 0:
+                break
+            await asyncio.sleep(LOOK_S)
         return {
             "requests_per_s": rate,
             "answers": statuses,
