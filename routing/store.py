@@ -568,6 +568,10 @@ class Messages(Protocol):
         """The customer's messages of an interaction later than `seq`, oldest first."""
         ...
 
+    async def of_thread(self, thread: UUID, seq: int, *, limit: int = 200) -> Sequence[MessageView]:
+        """The messages of a thread later than `seq`, oldest first."""
+        ...
+
     async def known(self, account: str, external_ids: Sequence[str]) -> Mapping[str, Known]: ...
 
     async def ours_until(
@@ -781,8 +785,8 @@ class FigureRows(Protocol):
     async def between(self, start: datetime, end: datetime, *, gap_h: float = 96.0) -> Rows:
         """All that `routing.figures.statistics` needs for the figures of [start, end).
 
-        It holds every interaction that lived at some time from `gap_h` (at least 96) hours before to 96 hours after,
-        with all its messages: a conversation, a late answer and a return within 96 h are seen whole.
+        Whole interactions with all their messages: those that lived in the interval, those their threads had in the
+        `gap_h` hours before (a conversation goes on), and those of their cases in the 96 hours after (a return).
         """
         ...
 

@@ -690,6 +690,9 @@ class WrittenMessages(_Store):
     async def after(self, interaction: UUID, seq: int) -> Sequence[MessageView]:
         return await self._views(await self._all("messages_after", interaction, seq))
 
+    async def of_thread(self, thread: UUID, seq: int, *, limit: int = 200) -> Sequence[MessageView]:
+        return await self._views(await self._all("messages_of_thread", thread, seq, limit))
+
     async def known(self, account: str, external_ids: Sequence[str]) -> Mapping[str, Known]:
         rows = await self._all("known_messages", account, list(external_ids)) if external_ids else []
         return {row["external_id"]: Known(*row) for row in rows}
@@ -855,8 +858,8 @@ class StatesOfAccounts(_Store):
 
 class RowsOfFigures(_Store):
     async def between(self, start: datetime, end: datetime, *, gap_h: float = 96.0) -> Rows:
-        back = max(timedelta(hours=gap_h), CONFIRMED_AFTER)
-        found = await self._all("figure_interactions", start - back, end + CONFIRMED_AFTER)
+        around = (start - timedelta(hours=gap_h), end + CONFIRMED_AFTER)
+        found = await self._all("figure_interactions", start, end, *around)
         ids = [row["id"] for row in found]
         if not ids:
             return Rows()

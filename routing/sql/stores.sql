@@ -255,6 +255,9 @@ SELECT * FROM message_told WHERE organisation_id = $1 AND interaction = $2 ORDER
 -- name: messages_after
 SELECT * FROM message_told WHERE organisation_id = $1 AND interaction = $2 AND seq > $3 AND direction = 'in' ORDER BY seq
 
+-- name: messages_of_thread
+SELECT * FROM message_told WHERE organisation_id = $1 AND thread = $2 AND seq > $3 ORDER BY seq LIMIT $4
+
 -- name: attachments_of
 SELECT a.id, a.message, a.case_id, a.kind, coalesce(d.name, '') AS name, a.type, a.bytes, a.state,
     coalesce(d.path, '') AS path, coalesce(d.content_id, '') AS content_id
@@ -461,9 +464,19 @@ ORDER BY why = 'same_name', why, name, contact LIMIT 20
 -- name: account_states
 SELECT account, state, reason, since FROM account_state WHERE organisation_id = $1 ORDER BY account
 
+-- Those that lived in the interval; what their threads held before, and what became of their cases after it.
 -- name: figure_interactions
-SELECT id FROM interaction
-WHERE organisation_id = $1 AND opened_at < $3 AND (ended_at IS NULL OR ended_at >= $2)
+WITH core AS (
+    SELECT id, thread, case_id FROM interaction
+    WHERE organisation_id = $1 AND opened_at < $3 AND (ended_at IS NULL OR ended_at >= $2)
+)
+SELECT id FROM core
+UNION
+SELECT i.id FROM core JOIN interaction i ON i.organisation_id = $1 AND i.thread = core.thread
+WHERE i.ended_at >= $4 AND i.ended_at < $2
+UNION
+SELECT i.id FROM core JOIN interaction i ON i.organisation_id = $1 AND i.case_id = core.case_id
+WHERE i.opened_at >= $3 AND i.opened_at < $5
 
 -- name: figure_events
 SELECT seq, id, at, type, interaction, case_id, contact, advisor, data FROM event

@@ -390,3 +390,22 @@ async def test_the_rows_of_figures_hold_whole_interactions_around_the_interval(d
         assert (told.totals.within_hour, told.totals.aht_s) == (1.0, 600.0)
         later = await there.figures.between(START + timedelta(days=90), START + timedelta(days=91))
         assert (later.events, later.lines) == ((), ())
+
+
+async def test_a_conversation_goes_on_and_a_return_is_seen_beyond_the_interval(database: str) -> None:
+    async with office(database) as (line, there):
+        before = await line.chat("ana")
+        await line.ready("a1")
+        await line.ok(m.InteractionTaken, interaction=before, advisor="a1", by="a1")
+        await line.ok(m.InteractionClosed, interaction=before, by="a1")
+        line.clock.pass_(2 * 86_400)
+        within = await line.wrote("Encore moi", address="ana")
+        await line.ok(m.TreeEntered, interaction=within.interaction, tree="bot", version=1)
+        await line.ok(m.TreeEnded, interaction=within.interaction)
+        line.clock.pass_(2 * 86_400)
+        after = await line.wrote("Et encore", address="ana")
+        others = await line.wrote("Bonjour", address="bob")
+        middle = START + timedelta(days=2)
+        rows = await there.figures.between(middle - timedelta(hours=1), middle + timedelta(hours=1))
+        assert {event.interaction for event in rows.events} == {before, within.interaction, after.interaction}
+        assert others.interaction not in {each.interaction for each in rows.lines}
