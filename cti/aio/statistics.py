@@ -14,6 +14,7 @@ from cti.schemas import Limit, ShortId
 from routing import figures
 from routing.aio.web import Ask, FieldError, Problem, Route, route
 
+NO_QUEUE = "-"  # stands for the rows of those that never reached a queue
 LONGEST = timedelta(days=400)  # a year beside the same month of the last one
 
 
@@ -73,7 +74,10 @@ async def list_statistics(
     limit: Limit = 50,
     skip: Annotated[int, Field(ge=0, lt=2**31)] = 0,
 ) -> schemas.Interactions:
-    """The interactions that a figure counts; one stands there once for each of its messages that count."""
+    """The interactions that a figure counts; one stands there once for each of its messages that count.
+
+    `queue` "-" are those that never reached one.
+    """
     cti = cti_of(ask)
     since, until = _interval(ask, from_, to)
     async with cti_of(ask).counting:
@@ -87,13 +91,15 @@ async def list_statistics(
                 until,
                 figure,
                 part=part,
-                queue=queue,
+                queue=queue if queue != NO_QUEUE else None,
                 channel=channel,
                 advisor=advisor,
             )
         except KeyError:
             known = ", ".join(figures.FIGURES)
             raise Problem(422, "invalid", errors=[FieldError("figure", f"one of {known}", figure)]) from None
+    if queue == NO_QUEUE:
+        facts = [fact for fact in facts if fact.queue is None]
     ids = [fact.interaction for fact in facts[skip : skip + limit]]
     views = {view.id: view for view in await cti.stores.timeline.interactions(list(dict.fromkeys(ids)))}
     return schemas.Interactions(

@@ -102,7 +102,9 @@ async def test_of_two_who_take_one_interaction_one_wins_and_the_other_is_told_wh
             chat = await at.write(who=f"P{n}")
 
             async def late(browser: Browser, chat: UUID = chat) -> tuple[int, Any]:
-                await asyncio.sleep(0.005)
+                five_ms_later = asyncio.Event()
+                asyncio.get_running_loop().call_later(0.005, five_ms_later.set)
+                await five_ms_later.wait()
                 return await browser.ask("POST", f"/interactions/{chat}/take")
 
             answers = await asyncio.gather(one.ask("POST", f"/interactions/{chat}/take"), late(two))
@@ -615,6 +617,8 @@ async def test_each_number_of_the_statistics_opens_its_list(database: str, tmp_p
         for figure in ("received", "answered", "within_hour", "first_response.per_message.elapsed"):
             listed = await me.get(f"/statistics/list?{interval}&figure={figure}")
             assert ([i["id"] for i in listed["items"]], listed["total"]) == ([str(chat)], 1), figure
+        listed = await me.get(f"/statistics/list?{interval}&figure=received&queue=-")
+        assert listed["total"] == 0  # all of it reached a queue
         assert (await me.get(f"/statistics?{interval}&channel=email"))["rows"] == []
         assert (await me.ask("GET", "/statistics?from=2026-01-01"))[0] == 422
         assert (await me.ask("GET", f"/statistics?from={since}&to={since}"))[0] == 422
