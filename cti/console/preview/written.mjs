@@ -4,7 +4,7 @@ const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
 const hence = (seconds) => new Date(Date.now() + seconds * 1000).toISOString();
 const MB = 1_000_000;
 
-const spec = (channel, extra) => ({ channel, label: channel, text_chars: null, text_bytes: null, quick_replies: 0, quick_reply_chars: 20, attachment_bytes: { file: 25 * MB }, subject: false, html: false, typing: false, ...extra });
+const spec = (channel, extra) => ({ channel, label: channel, text_chars: null, text_bytes: null, quick_replies: 0, quick_reply_chars: 20, attachment_bytes: { image: 20 * MB, audio: 20 * MB, video: 20 * MB, file: 20 * MB }, subject: false, html: false, typing: false, ...extra });
 export const channels = {
   messenger: { ...spec('messenger', { text_chars: 2000, quick_replies: 13, attachment_bytes: { image: 8 * MB, audio: 25 * MB, video: 25 * MB, file: 25 * MB }, typing: true }), seat: 'chat', labels: { fr: 'Messenger', en: 'Messenger' } },
   email: { ...spec('email', { subject: true, html: true }), seat: 'mail', labels: { fr: 'Courriel', en: 'Email' } },
@@ -74,7 +74,7 @@ export const templates = [
 export const ways = [
   { kind: 'call', account: null, channel: 'voice', address: { id: 'a4', kind: 'phone', value: '+33698765432', display: '+33 6 98 76 54 32' }, allowed: true, why: null },
   { kind: 'message', account: 'contact', channel: 'email', address: { id: 'a9', kind: 'email', value: 'jules.petit@example.org', display: 'jules.petit@example.org' }, allowed: true, why: null },
-  { kind: 'message', account: 'page', channel: 'messenger', address: address.jules, allowed: false, why: 'window' },
+  { kind: 'message', account: 'page', channel: 'messenger', address: address.jules, allowed: false, why: 'window_closed' },
 ];
 export const nodes = [{ node: 'choix', title: 'Choix' }, { node: 'suivi', title: 'Suivi de colis' }, { node: 'satisfaction', title: 'Satisfaction' }];
 
@@ -99,7 +99,7 @@ export function inbox(query) {
 
 const clocks = (elapsed) => ({ elapsed, opening: elapsed * 0.4, opening_less_routing: elapsed * 0.36 });
 const figures = (n, voice, extra = {}) => ({
-  received: n, conversations: Math.round(n * 0.7), answered: Math.round(n * 0.64), abandoned: voice ? Math.round(n * 0.04) : 0, short_abandoned: voice ? Math.round(n * 0.01) : 0, service_level: voice ? 0.819 : null, abandonment: voice ? 0.0476 : null,
+  received: n, enqueued: Math.round(n * 0.7), conversations: Math.round(n * 0.7), answered: Math.round(n * 0.64), abandoned: voice ? Math.round(n * 0.04) : 0, short_abandoned: voice ? Math.round(n * 0.01) : 0, service_level: voice ? 0.819 : null, abandonment: voice ? 0.0476 : null,
   asa_s: voice ? 18.2 : null, within_hour: voice ? null : 0.623, within_hour_strict: voice ? null : 0.571, archived: voice ? null : Math.round(n * 0.03), automation: 0.178, automation_confirmed: 0.151,
   first_response: voice ? { per_message: { elapsed: null, opening: null, opening_less_routing: null }, per_conversation: { elapsed: null, opening: null, opening_less_routing: null } } : { per_message: clocks(2900), per_conversation: clocks(4100) },
   aht_s: voice ? 284 : 512, perhaps_sent: voice ? null : 1, failed: voice ? null : 4, ...extra,
@@ -126,7 +126,7 @@ export const webhooks = [
   { id: 'w-2', account: 'page', at: ago(900), handled_at: null, tries: 5, result: { error: 'KeyError: entry[0].messaging[0].sender' } },
   { id: 'w-1', account: 'page', at: ago(4000), handled_at: ago(3999), tries: 1, result: { messages: 2, unknown: ['message_context'] } },
 ];
-export const proposals = { 'p-jules': [{ contact: 'p-x', name: 'J. Petit', why: 'email', value: 'jules.petit@example.org' }] };
+export const proposals = { 'p-jules': [{ contact: 'p-x', name: 'J. Petit', why: 'same_email', value: 'jules.petit@example.org' }] };
 export const html = (images) => `<!doctype html><meta charset="utf-8"><title>.</title><body><h1>Colis Express</h1><p>Bonjour, mon colis <b>8R123</b> n’est toujours pas arrivé.</p>${images ? '<p>(images)</p>' : ''}</body>`;
 export const picture = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 260"><rect width="400" height="260" fill="#c9b79c"/><rect x="40" y="30" width="120" height="220" fill="#6b4f36"/><rect x="190" y="150" width="150" height="90" fill="#b98a55"/><path d="M190 195h150M265 150v90" stroke="#8a6236" stroke-width="6"/></svg>';
 export const newMessage = { message, jules, amina };

@@ -22,23 +22,18 @@ export interface Length {
   used: number;
   most: number | null;
   unit: 'chars' | 'bytes';
-  /** How many messages the channel will make of it. */
-  parts: number;
 }
 
 export function lengthOf(text: string, spec: Pick<Composer, 'text_chars' | 'text_bytes'>): Length {
   const unit = spec.text_bytes !== null && spec.text_chars === null ? 'bytes' : 'chars';
   const most = unit === 'bytes' ? spec.text_bytes : spec.text_chars;
   const used = unit === 'bytes' ? new TextEncoder().encode(text).length : [...text].length;
-  return { used, most, unit, parts: most && used ? Math.ceil(used / most) : 1 };
+  return { used, most, unit };
 }
-
-/** A message in more parts than this is a mistake or a mail. */
-export const MOST_PARTS = 5;
 
 /** Variables that nobody has filled: what is sent with one would be read by a customer. */
 export function unknownVariables(text: string): string[] {
-  return [...new Set([...text.matchAll(/\{\{\s*([^{}]*?)\s*\}\}/g)].map((found) => found[1]!))];
+  return [...new Set([...text.matchAll(/\{\{-?\s*([^{}]*?)\s*-?\}\}|\{%.*?%\}/gs)].map((found) => found[1] ?? found[0]))];
 }
 
 export type Hindrance = 'empty' | 'closed' | 'subject' | 'variable' | 'too_long' | 'uploading' | 'upload_failed';
@@ -57,7 +52,8 @@ export function hindrances(it: Written, spec: Composer, state: Window['state'], 
   if (!it.text.trim() && !it.files.length) found.push('empty');
   if (fresh && spec.subject && !it.subject.trim()) found.push('subject');
   if (unknownVariables(it.text).length) found.push('variable');
-  if (lengthOf(it.text, spec).parts > MOST_PARTS) found.push('too_long');
+  const { used, most } = lengthOf(it.text, spec);
+  if (most !== null && used > most) found.push('too_long');
   if (it.files.some((one) => one.state === 'going')) found.push('uploading');
   if (it.files.some((one) => one.state === 'failed')) found.push('upload_failed');
   return found;
@@ -70,10 +66,9 @@ export function kindOf(type: string): FileKind {
   return group === 'image' || group === 'audio' || group === 'video' ? group : 'file';
 }
 
-/** Null: it may go. What the channel does not take as a picture it may take as a file. */
+/** Null: it may go. */
 export function refusedFile(file: { type: string; size: number }, spec: Pick<Composer, 'attachment_bytes'>): { why: 'kind' | 'size'; most: number } | null {
-  const limits = spec.attachment_bytes;
-  const most = limits[kindOf(file.type)] ?? limits.file;
+  const most = spec.attachment_bytes[kindOf(file.type)];
   if (most === undefined) return { why: 'kind', most: 0 };
   return file.size > most ? { why: 'size', most } : null;
 }

@@ -438,6 +438,8 @@ export function explain(problem: unknown): string {
   // What the engine refuses says why by a stable word in `detail`; everything else by its kind.
   const group = problem.kind === 'refused' ? 'refused' : 'problem';
   const id = problem.kind === 'refused' ? problem.detail : problem.kind.replaceAll('-', '_');
+  // A written act that is refused is told with its cure, in the reader's language, by the server.
+  if (problem.kind === 'not-yours' && problem.status === 409 && problem.detail) return problem.detail;
   const words = word(group, id);
   if (words && words !== id) return words;
   if (problem.status === 403) return t('error.forbidden');

@@ -260,6 +260,7 @@ export interface Clocks {
 
 export interface Figures {
   received: number | null;
+  enqueued: number | null;
   conversations: number | null;
   answered: number | null;
   abandoned: number | null;
@@ -287,7 +288,7 @@ export interface Statistics {
     interval_s: number; times: number[];
     received: (number | null)[]; answered: (number | null)[]; within_hour: (number | null)[];
   };
-  totals: Figures & { distinct?: boolean };
+  totals: Figures;
   note: string | null;
 }
 
@@ -384,7 +385,7 @@ export interface Case extends CaseRow {
   interactions: Interaction[];
   notes_count: number;
   follows: string | null;
-  merged_into: { case: string; number: number; merge: string } | string | null;
+  merged_into: string | null;
   merges: { merge: string; case: string; number: number; at: string; by: string | null }[];
   messages: Message[];
   threads: Thread[];
