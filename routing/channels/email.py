@@ -145,7 +145,7 @@ def verify(request: Request, account: Account, secrets: Secrets) -> Answer:
 
 
 def parse(raw: bytes, account: Account) -> tuple[Heard, ...]:
-    """One mail: what the customer wrote, or what became of a mail of ours."""
+    """One mail: what the customer wrote (what they quote is `facts["quoted"]`), or what became of a mail of ours."""
     try:
         if reason := hostile(raw):
             return quarantined(raw, account, reason)
@@ -528,6 +528,10 @@ class _Mail:
         trusted, results = _authenticity(self.fields, self.sender, self.account)
         facts |= results
         references = _references(self.fields)
+        folded = letter.fold(text)
+        if folded.quoted and not report:
+            text = f"{folded.own}\n\n{folded.signature}".strip("\n") if folded.signature else folded.own
+            facts["quoted"] = folded.quoted
         if told := report.get("original_id"):
             references = tuple(dict.fromkeys([told, *references]))
         return (
@@ -767,6 +771,12 @@ def _unflowed(text: str, delete_space: bool) -> str:
     return "\n".join(out)
 
 
+NOT_OPENED: Final = (
+    "[Ce message n'a pas été ouvert : il est abîmé ou fait pour nuire. / "
+    "This message was not opened: it is broken or made to harm.]"
+)
+
+
 def quarantined(raw: bytes, account: Account, reason: str) -> tuple[Heard, ...]:
     """A mail that is not taken apart: who wrote and under which subject, and why the rest is not shown."""
     fields = _fields(raw)
@@ -783,6 +793,7 @@ def quarantined(raw: bytes, account: Account, reason: str) -> tuple[Heard, ...]:
             at=_date(fields),
             external_id=_own_id(raw[:MOST_BYTES], fields),
             kind="system",
+            text=NOT_OPENED,
             subject=_words(_first(fields, "subject"))[:SUBJECT_CHARS],
             facts=facts,
             references=_references(fields),

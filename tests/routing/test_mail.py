@@ -642,6 +642,7 @@ async def test_archives_and_a_mail_of_thirty_megabytes_are_files_and_stall_nobod
         with stalls() as stalled:
             (heard,) = await parser.parse(raw, SERVICE)
         assert isinstance(heard, Wrote)
+        print(f"30 MB: stall {stalled():.3f} s")
         assert [len(file.content or b"") for file in heard.files] == [380_000 * 57]
         assert stalled() < 0.2
         small = MIXED + b"--b\nContent-Type: application/zip\n\n" + zipped + b"\n--b--\n"

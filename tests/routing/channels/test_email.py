@@ -87,7 +87,8 @@ def test_a_reply_from_gmail_is_read_with_its_accents_its_token_and_who_proved_it
     assert isinstance(heard, Wrote)
     assert (heard.peer.value, heard.peer.name) == ("jean.petit@gmail.example", "Jean Petit (à Lyon)")
     assert heard.subject == "Re: Votre colis n'est pas arrivé [#4521]"
-    assert heard.text.startswith("Bonjour Léa,\n\nToujours rien reçu ce matin.")
+    assert heard.text == "Bonjour Léa,\n\nToujours rien reçu ce matin.\n\nJean"
+    assert heard.facts["quoted"].startswith("Le lun. 2 nov. 2026 à 18:02, Léa")
     assert "reçu ce matin" in heard.html
     assert heard.at == datetime(2026, 11, 3, 8, 14, 58, tzinfo=UTC)
     assert email.case_number(heard.token) == 4521
@@ -351,7 +352,7 @@ def test_a_mail_that_would_hurt_is_quarantined_with_its_sender_and_the_reason(na
     raw, reason = HOSTILE[name]
     heard = read(raw)
     assert heard.facts["quarantined"] == reason
-    assert (heard.peer.value, heard.trusted, heard.text) == ("a@b.example", False, "")
+    assert (heard.peer.value, heard.trusted, heard.text) == ("a@b.example", False, email.NOT_OPENED)
     assert not email.may_answer(heard.automatic, 0, heard.facts)
 
 
