@@ -53,14 +53,8 @@ BEGIN
         UNION
         SELECT member.root, c.id FROM member
         JOIN case_file c ON c.organisation_id = organisation AND c.merged_into = member.id
-    )
-    INSERT INTO inbox AS b (organisation_id, case_id, state, tags, channels, interaction, queue, advisor, last_at,
-        last_message, unanswered_since)
-    SELECT organisation, root.id, root.state, root.tags, coalesce(heard.channels, '{}'), shown.id, shown.queue,
-        shown.advisor, greatest(root.opened_at, heard.last_at, last.at), last.id, heard.unanswered_since
-    FROM case_file root
-    LEFT JOIN LATERAL (
-        SELECT array_agg(DISTINCT i.channel ORDER BY i.channel) AS channels, max(i.opened_at) AS last_at,
+    ), heard AS (
+        SELECT member.root, array_agg(DISTINCT i.channel ORDER BY i.channel) AS channels, max(i.opened_at) AS last_at,
             min(CASE WHEN i.ended_at IS NULL AND i.thread IS NOT NULL THEN (
                 SELECT m.at FROM message m
                 WHERE m.organisation_id = organisation AND m.interaction = i.id AND m.direction = 'in'
@@ -75,22 +69,29 @@ BEGIN
                 ORDER BY m.seq LIMIT 1)
             END) AS unanswered_since
         FROM member JOIN interaction i ON i.organisation_id = organisation AND i.case_id = member.id
-        WHERE member.root = root.id
-    ) heard ON true
-    LEFT JOIN LATERAL (
-        SELECT i.id, i.queue, i.advisor
+        GROUP BY member.root
+    ), shown AS (
+        SELECT DISTINCT ON (member.root) member.root, i.id, i.queue, i.advisor
         FROM member JOIN interaction i ON i.organisation_id = organisation AND i.case_id = member.id
-        WHERE member.root = root.id
-        ORDER BY i.ended_at IS NULL DESC, i.opened_at DESC, i.id DESC LIMIT 1
-    ) shown ON true
-    LEFT JOIN LATERAL (
-        SELECT m.id, m.at FROM member CROSS JOIN LATERAL (
+        ORDER BY member.root, i.ended_at IS NULL DESC, i.opened_at DESC, i.id DESC
+    ), last AS (
+        SELECT DISTINCT ON (member.root) member.root, m.id, m.at
+        FROM member CROSS JOIN LATERAL (
             SELECT m.id, m.at, m.seq FROM message m
             WHERE m.organisation_id = organisation AND m.case_id = member.id ORDER BY m.seq DESC LIMIT 1
         ) m
-        WHERE member.root = root.id ORDER BY m.seq DESC LIMIT 1
-    ) last ON true
-    WHERE root.organisation_id = organisation AND root.id IN (SELECT member.root FROM member)
+        ORDER BY member.root, m.seq DESC
+    )
+    INSERT INTO inbox AS b (organisation_id, case_id, state, tags, channels, interaction, queue, advisor, last_at,
+        last_message, unanswered_since)
+    SELECT organisation, root.id, root.state, root.tags, coalesce(heard.channels, '{}'), shown.id, shown.queue,
+        shown.advisor, greatest(root.opened_at, heard.last_at, last.at), last.id, heard.unanswered_since
+    FROM member
+    JOIN case_file root ON root.organisation_id = organisation AND root.id = member.root
+    LEFT JOIN heard ON heard.root = member.root
+    LEFT JOIN shown ON shown.root = member.root
+    LEFT JOIN last ON last.root = member.root
+    WHERE member.id = member.root
     ON CONFLICT (organisation_id, case_id) DO UPDATE SET
         state = excluded.state,
         tags = excluded.tags,
