@@ -48,6 +48,7 @@ class Manifest:
     html: bool = False
     starts: bool = False  # we may write first (email); else only who has written to us can be answered
     typing: bool = False  # we can show that we type
+    visitors: bool = False  # its customers visit web pages and come in by a socket of ours
     marks: frozenset[str] = (
         frozenset()
     )  # what the provider tells us: delivered, read, reaction, typing, edited, unsent
@@ -87,12 +88,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The customer as the channel names them; `more` are further addresses that the provider vouches for."""
+    """The customer as the channel names them; `more` are further addresses that the provider vouches for.
+
+    `claims` are addresses that only the customer vouches for: kept with the contact, never a reason to join two.
+    """
 
     kind: str
     value: str
     name: str = ""
     more: tuple[tuple[str, str], ...] = ()
+    claims: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -620,7 +620,25 @@ class _Telling:
         )
         if committed:
             self._fetch(message, files, manifest)
+            if one.peer.claims:
+                await self._claimed(one.peer)
         return "told" if committed else "not_new"
+
+    async def _claimed(self, peer: c.Peer) -> None:
+        thread = await self._h._messages.thread_with(self._account.id, peer.kind, plain(peer.value))
+        if thread is None:
+            return
+        claims = tuple((kind, plain(value)) for kind, value in peer.claims)
+        told = m.ContactChanged(
+            key=self._id("claims"),
+            organisation=self._own,
+            contact=thread.contact,
+            by="",
+            add_addresses=claims,
+        )
+        refused = (await self._h._desk.submit(told)).refused  # unchanged: the contact has them already
+        if refused in ("stopping", "overloaded"):
+            raise TryAgain(refused)
 
     def _cleaned(self, html: str) -> str:
         if not html:
