@@ -53,7 +53,7 @@ from routing.site import Site
 from routing.store import PhoneSecret, SiteVersion, Stores, TreeVersion, Unavailable
 from softphone_bridge.aio.endpoint import Endpoint
 from softphone_bridge.aio.switch import Switch
-from softphone_bridge.dialplan import Dialplan, Route
+from softphone_bridge.dialplan import Denied, Dialplan, Route
 from softphone_bridge.events import ContactsChanged, GuessingNoticed, PhoneGone, PhoneRegistered
 from softphone_bridge.stack import StackEvent, StackSettings, TrunkRules
 
@@ -342,7 +342,9 @@ class Hotline:
             ids=self.ids,
             data_dir=settings.data_dir,
             words=api.SiteWords(check=_mistakes, read=_site_of, write=site_file.export),
-            telephony=api.Telephony(f"{settings.told_ip}:{self.sip.port}", settings.sip_realm),
+            telephony=api.Telephony(
+                f"{settings.told_ip}:{self.sip.port}", settings.sip_realm, denies=self._denied
+            ),
             ready=self._readiness,
             picture=self._picture,
             secret_set=self._look_at_secrets,
@@ -389,6 +391,11 @@ class Hotline:
         """A tree with its evidence and the callers inside it now."""
         tree = trees.load(it.document, it.version)
         return self.runner.picture(tree, published_at=it.at.isoformat(), author=it.by, inside=inside)
+
+    def _denied(self, number: str) -> str | None:
+        """Why no trunk may carry a call to that number, however few are up; None when one may."""
+        way = self.switch.dialplan.way(number, running={})
+        return way.why if isinstance(way, Denied) else None
 
     def _guessing(self, address: str, login: str, failures: int) -> None:
         """Somebody guesses passwords, at the sign-in page or by SIP: the admins see it (fault row 14)."""

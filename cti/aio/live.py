@@ -33,6 +33,7 @@ from cti.board import Live as Waits
 from cti.board import rows as board_rows
 from cti.collision import Viewers
 from cti.session import Seat, Seats, Work
+from cti.unread import Unread
 from routing.aio.web import SUPERVISORS, Caller
 from routing.channel import Manifest
 from routing.distribution import Board as EngineBoard
@@ -120,9 +121,6 @@ INBOX_EVENTS = (
 CONTACT_EVENTS = frozenset(
     {T.CONTACT_CHANGED, T.ADDRESS_ADDED, T.CONTACTS_MERGED, T.MERGE_UNDONE, T.CONTACT_CREATED}
 )
-
-
-HUMANS = frozenset({"advisor", "elsewhere"})  # who answers a customer as a person
 
 
 class Desk(Protocol):
@@ -329,8 +327,7 @@ class Live:
         self._shown_inside = ""
         self._lit: set[str] = set()
         self._viewers = Viewers()
-        self._unread: dict[UUID, set[int]] = {}  # live written interaction → its customer's unread messages
-        self._looked: dict[UUID, int] = {}  # … → what its advisor has seen or answered, as a sequence number
+        self._unread = Unread()
         self._inbox_dirty = False
 
     async def __aenter__(self) -> Live:
@@ -420,7 +417,7 @@ class Live:
         owners.add(self._owner(event))
         self._dirty |= changed is not None
         self._note(event)
-        self._count_unread(event)
+        self._unread.apply(event)
         self._count_message(event)
         self._inbox_dirty |= event.type in INBOX_EVENTS
         self._outdate(event)
@@ -443,21 +440,6 @@ class Live:
         elif event.type is T.OFFER_ENDED or event.type in rows.FINAL:
             self._offers.pop(interaction, None)
 
-    def _count_unread(self, event: Event) -> None:
-        interaction = event.interaction
-        if interaction is None:
-            return
-        if event.type is T.INTERACTION_OPENED and event.data.get("channel") != "voice":
-            self._unread[interaction] = set()
-        elif event.type in rows.FINAL:
-            self._unread.pop(interaction, None)
-            self._looked.pop(interaction, None)
-        elif event.type is T.MESSAGE_RECEIVED and interaction in self._unread:
-            if not event.data.get("automatic") and not event.data.get("standby"):
-                self._unread[interaction].add(event.seq)
-        elif event.type is T.MESSAGE_WRITTEN and event.data.get("author") in HUMANS:
-            self._look(interaction, event.seq)
-
     def _count_message(self, event: Event) -> None:
         status = {T.MESSAGE_RECEIVED: "received", T.MESSAGE_WRITTEN: "written"}.get(event.type)
         if event.type is T.MESSAGE_STATUS:
@@ -466,30 +448,17 @@ class Live:
             row = self.desk.interaction(event.interaction)
             MESSAGES.labels(row.channel if row else "unknown", status).inc()
 
-    def _look(self, interaction: UUID, seq: int) -> None:
-        if interaction in self._unread:
-            self._unread[interaction].clear()
-            self._looked[interaction] = seq
-
     async def _count_of(self, view: InteractionView) -> int:
         """The unread messages of a written interaction that lives; read once for those from before our start."""
         if view.thread is None or view.ended_at is not None:
             return 0
-        if view.id not in self._unread:
-            counted = self._unread[view.id] = set()
+        if self._unread.begin(view.id):
             try:
-                before = await self.stores.messages.of_interaction(view.id)
+                self._unread.remember(view.id, await self.stores.messages.of_interaction(view.id))
             except BaseException:
-                self._unread.pop(view.id, None)
+                self._unread.forget(view.id)
                 raise
-            ours = max((m.seq for m in before if m.author in HUMANS), default=0)
-            since = max(ours, self._looked.get(view.id, 0))
-            counted |= {
-                m.seq
-                for m in before
-                if m.direction == "in" and m.seq > since and not m.automatic and not m.standby
-            }
-        return len(self._unread.get(view.id, ()))
+        return self._unread.count(view.id)
 
     async def interaction(self, view: InteractionView) -> schemas.Interaction:
         return rows.interaction(view, recording=self.recording(view.id), unread=await self._count_of(view))
@@ -557,7 +526,7 @@ class Live:
         view = await self.stores.timeline.interaction(interaction)
         if view is None or not await self._count_of(view):
             return
-        self._look(interaction, self.seq)
+        self._unread.looked(interaction, self.seq)
         shown = (await self.interaction(view)).model_dump(mode="json")
         owner = view.advisor
         self._tell(
