@@ -35,6 +35,7 @@ class Child:
         self.log = folder / "server.log"
         self.http = ""  # its origin, once ready
         self.sip = ""  # host:port
+        self.mail: str | None = None  # host:port where mail is taken
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Child:
@@ -71,6 +72,7 @@ class Child:
                     if line.startswith("ready "):
                         words = dict(word.split("=", 1) for word in line.split()[1:])
                         self.http, self.sip = words["http"].rstrip("/"), words["sip"]
+                        self.mail = words.get("mail")
                         return
                 await self._process.wait()
         except BaseException:

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from config import journey
 from config import site as site_file
 from config.child import Child, DidNotStart
 from config.failures import CannotStart
+from config.graph import GraphDouble
+from config.journey import Journey, NotSo, PostOffice
 from config.settings import Settings
 from cti.aio.headless import Frame, HeadlessConsole, Refused
 from media.tone import dominant_hz, rms, share
@@ -71,21 +75,35 @@ class StepFailed(Exception):
     """A step of the script was not true; the message says what was seen instead."""
 
 
-def demo_site(parcels_port: int, carrier_port: int) -> Site:
-    """The example site, always open, with the demo's parcel service and a carrier that is the demo itself."""
-    checked = site_file.check(HERE / "site.example.yaml", site_file.shipped_sounds())
-    if checked.site is None:
-        raise CannotStart("\n".join(checked.sentences()))
-    site = checked.site
+def demo_site(parcels_port: int, carrier_port: int, graph: str, smtp_port: int, *, hours: bool) -> Site:
+    """The example site with the demo's parcel service, carrier, Meta and mail server, which are the demo itself.
+
+    `hours`: open as the example says; else always.
+    """
+    site = _example()
     trees = json.loads(json.dumps(site.trees))
-    trees["accueil"]["variables"]["lookup_url"] = f"http://127.0.0.1:{parcels_port}"
+    for name in ("accueil", "messages"):
+        trees[name]["variables"]["lookup_url"] = f"http://127.0.0.1:{parcels_port}"
+    more = {journey.PAGE: {"api_base": graph}, journey.BOX: {"smtp_port": str(smtp_port)}}
     return replace(
         site,
-        hours=tuple(Hours(hours.id, ALWAYS) for hours in site.hours),
+        hours=site.hours if hours else tuple(Hours(each.id, ALWAYS) for each in site.hours),
+        accounts=tuple(
+            replace(account, settings={**account.settings, **more.get(account.id, {})})
+            for account in site.accounts
+        ),
+        record_outgoing=True,
         trunks=tuple(replace(t, target=f"127.0.0.1:{carrier_port};transport=udp") for t in site.trunks),
         advisors=tuple(replace(advisor, shift_ends=None) for advisor in site.advisors),
         trees=trees,
     )
+
+
+def _example() -> Site:
+    checked = site_file.check(HERE / "site.example.yaml", site_file.shipped_sounds())
+    if checked.site is None:
+        raise CannotStart("\n".join(checked.sentences()))
+    return checked.site
 
 
 @asynccontextmanager
@@ -196,9 +214,12 @@ class World:
     It always has a database of its own in `folder`: a demo must not write into a real one.
     """
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, *, own_time: bool = False) -> None:
+        """`own_time`: it keeps the example's opening hours and begins on a working morning; its clock can be moved."""
         self.settings = settings
         self.folder = folder
+        self.own_time = own_time
+        self.ahead_s = 0.0
         self.passwords: dict[str, str] = {}
         self.phone_passwords: dict[str, str] = {}
         self.phones: dict[str, DeskPhone] = {}
@@ -221,7 +242,25 @@ class World:
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.parcels = await self._stack.enter_async_context(parcel_service())
         self.carrier = await self._stack.enter_async_context(Phone(user="carrier", tone_hz=CALLER_HZ))
-        self.site = demo_site(self.parcels, self.carrier.port)
+        page = next(it.settings["page_id"] for it in _example().accounts if it.id == journey.PAGE)
+        self.graph = await self._stack.enter_async_context(
+            GraphDouble(
+                app_secret=journey.SECRETS["app_secret"],
+                page_token=journey.SECRETS["page_token"],
+                verify_token=journey.SECRETS["verify_token"],
+                page_id=page,
+                now=lambda: self.now().timestamp(),
+                retry_every_s=1.0,
+            )
+        )
+        self.post = await self._stack.enter_async_context(PostOffice())
+        self.site = demo_site(
+            self.parcels, self.carrier.port, self.graph.base, self.post.port, hours=self.own_time
+        )
+        if self.own_time:
+            office = next(hours for hours in self.site.hours if hours.id == "bureau")
+            self.moments = journey.moments(office, self.site.time_zone, self.now())
+            await self.move_to(self.moments[0])
         path = folder / "site.yaml"
         path.write_text(site_file.export(self.site), encoding="utf-8")
         env = {
@@ -232,6 +271,11 @@ class World:
             "MONOFIL_SIP_PORT": str(settings.sip_port),
             "MONOFIL_RTP_PORTS": str(settings.rtp_ports),
             "MONOFIL_LOOKUP_ALLOW": f"127.0.0.1:{self.parcels}",
+            "MONOFIL_FETCH_ALLOW": "127.0.0.0/8",
+            "MONOFIL_MAIL_PORT": "0",
+            "MONOFIL_SESSION_HOURS": "240",
+            **({"MONOFIL_CLOCK_FILE": str(self._clock)} if self.own_time else {}),
+            **journey.secrets_as_environment(journey.PAGE, journey.SECRETS),
             "MONOFIL_DRAIN_S": "2",
             **({"MONOFIL_ADVERTISED_IP": settings.advertised_ip} if settings.advertised_ip else {}),
         }
@@ -241,8 +285,29 @@ class World:
         except DidNotStart as error:
             raise CannotStart(str(error)) from None
         await self.server.command("apply", str(path), "--force")
+        self.graph.callback = f"{self.http}/hooks/{journey.PAGE}"
         self.passwords["admin"] = await self.server.password("admin")
         self.admin = await self.sign_in("admin")
+
+    @property
+    def http(self) -> str:
+        return self.server.http
+
+    @property
+    def _clock(self) -> Path:
+        return self.folder / "clock"
+
+    def now(self) -> datetime:
+        """The server's time."""
+        return datetime.now(UTC) + timedelta(seconds=self.ahead_s)
+
+    async def move_to(self, moment: datetime) -> None:
+        """Let that time be; the server sees it within a moment."""
+        self.ahead_s = (moment - datetime.now(UTC)).total_seconds()
+        beside = self._clock.with_suffix(".new")
+        beside.write_text(f"{self.ahead_s:.3f}\n", encoding="utf-8")
+        beside.replace(self._clock)
+        await asyncio.sleep(0.2)
 
     async def sign_in(self, login: str, on_frame: Callable[[Frame], None] | None = None) -> HeadlessConsole:
         """Sign somebody in, with a password made now."""
@@ -286,6 +351,51 @@ class World:
             await connection.close()
 
 
+class Telephone:
+    """The customer's telephone in the demo: the carrier's end, and a phone of ours to dial with."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def rings(self, number: str) -> Talk:
+        mark = len(self.world.phones["lea"].events)
+        incoming = await self.world.carrier.next_call(20.0)
+        _expect(incoming.dialled == number, f"the carrier was asked for {incoming.dialled}")
+        incoming.answer()
+        return Talk(self.world, incoming, mark)
+
+    async def ignores(self, number: str) -> None:
+        incoming = await self.world.carrier.next_call(20.0)
+        _expect(incoming.dialled == number, f"the carrier was asked for {incoming.dialled}")
+        incoming.reject(486)
+
+    async def dials(self, keys: str) -> Talk:
+        mark = len(self.world.phones["lea"].events)
+        phone = await self.world.caller(journey.NUMBER, name="Jeanne")
+        call = await phone.dial(self.world.dial)
+        await call.press(keys)
+        return Talk(self.world, call, mark)
+
+
+class Talk:
+    """One call of the journey, at the customer's end."""
+
+    def __init__(self, world: World, call: Call, mark: int) -> None:
+        self.world, self.call, self.mark = world, call, mark
+
+    async def hears(self, advisor: str) -> str:
+        heard = await self.call.wait_tone(PHONES[advisor], timeout_s=20.0)
+        return f"the customer hears {heard.frequency_hz:.0f} Hz at rms {heard.rms:.0f}"
+
+    async def hang_up(self) -> None:
+        self.call.hang_up()
+
+    async def spoke_to(self, advisor: str) -> str:
+        ended = await self.world.phones[advisor].saw("ended", after=self.mark)
+        _expect(abs(ended["heard_hz"] - CALLER_HZ) < 50, f"{advisor} heard {ended['heard_hz']} Hz")
+        return f"{advisor} heard {ended['heard_hz']:.0f} Hz"
+
+
 async def run(settings: Settings, *, once: bool) -> int:
     """The demo until Ctrl-C, or one scripted minute. Returns the exit code."""
     screen = Screen()
@@ -321,7 +431,7 @@ class Script:
         began = time.monotonic()
         try:
             seen = await asyncio.wait_for(work, 60.0)
-        except (StepFailed, TimeoutError, Refused, CallFailed, RuntimeError) as error:
+        except (StepFailed, NotSo, TimeoutError, LookupError, Refused, CallFailed, RuntimeError) as error:
             self._tell("[red]✗[/]", what, f"{type(error).__name__}: {error}", began)
             raise StepFailed(what) from error
         self.steps += 1
@@ -336,7 +446,7 @@ class Script:
     async def play(self) -> int:
         folder = self.settings.data_dir / "demo-once"
         shutil.rmtree(folder, ignore_errors=True)
-        world = World(self.settings, folder)
+        world = World(self.settings, folder, own_time=True)
         try:
             async with world:
                 self.screen.print(f"server {world.server.http}, SIP {world.server.sip}", highlight=False)
@@ -372,6 +482,11 @@ class Script:
         await self.step("a parcel is looked up without anybody", self._self_service())
         await self.step("Léa calls Claire from the case", self._call_out())
         await self.step("the board and the record agree", self._board())
+        _, evening, morning, later = world.moments
+        assert world.server.mail is not None
+        await Journey(
+            world, Telephone(world), self.step, evening, morning, later, mail_at=world.server.mail
+        ).play()
         await self.step("the server tells why each call went where it went", self._why())
         await self.step("applying what was exported changes nothing", self._export())
 

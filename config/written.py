@@ -9,6 +9,7 @@ import asyncio
 import functools
 import hashlib
 import hmac
+import ipaddress
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from aiohttp import web
 
 from config.failures import binding
 from config.settings import Settings
+from cti.aio.sessions import client_address
 from ivr.aio.lookup import Lookups
 from ivr.aio.text import TextRunner, read_texts
 from ivr.tree import Forest
@@ -31,8 +33,9 @@ from routing.aio.hooks import Hooks
 from routing.aio.links import Links
 from routing.aio.mail import FileCursors, Mailbox, MailListener, Parser, Sender
 from routing.aio.outbox import Courier
-from routing.channel import Peer
-from routing.channels import CHANNELS, email
+from routing.aio.visitors import Visitors
+from routing.channel import Peer, PushCall, Reply
+from routing.channels import CHANNELS, MANIFESTS, email
 from routing.models import AccountChanged, Clock, Ids
 from routing.site import Account, Site
 from routing.store import ChannelSecrets, Stores
@@ -40,6 +43,7 @@ from routing.store import ChannelSecrets, Stores
 log = structlog.get_logger("monofil")
 
 KEY_BYTES = 32
+WIDGET = Path(__file__).parent.parent / "cti" / "console" / "dist" / "widget.js"
 TOKEN_KEY = "token_key"  # noqa: S105  the name of a secret
 
 
@@ -101,7 +105,7 @@ class Written:
         self.clock, self.ids, self.organisation = clock, ids, organisation
         key = own_key(settings.data_dir)
         self.secrets = Secrets(stores.secrets, key)
-        self.manifests = {name: channel.MANIFEST for name, channel in CHANNELS.items()}
+        self.manifests = MANIFESTS
         self.runner = TextRunner(
             desk=desk,
             site=site,
@@ -149,6 +153,7 @@ class Written:
                 files=files,
                 links=self.links,
                 mail=Sender(clock=self.clock).send,
+                push=self._push,
             )
         )
         stack.push_async_callback(self.runner.stop)
@@ -171,6 +176,22 @@ class Written:
                 parsers={email.MANIFEST.name: self.parser.parse},
                 typed=self._typed,
                 kept_days=settings.request_days,
+            )
+        )
+        trusted = [ipaddress.ip_network(each, strict=False) for each in settings.trusted_proxies]
+        self.visitors = await stack.enter_async_context(
+            Visitors(
+                site=self.site,
+                channels=CHANNELS,
+                desk=self.desk,
+                messages=stores.messages,
+                take=self.hooks.take,
+                typed=self._typed,
+                link=self.links.link,
+                key=self._key,
+                clock=self.clock,
+                widget=WIDGET,
+                source=lambda request: client_address(request, trusted),
             )
         )
         await self._open_mail(stack)
@@ -212,9 +233,25 @@ class Written:
             return web.Response(status=503, headers={"Retry-After": "1"})
         return await self.links.answer(request)
 
+    async def _push(self, account: Account, call: PushCall) -> Reply:
+        if not self.opened:
+            return Reply(503)
+        return await self.visitors.push(account, call)
+
+    async def visit(self, request: web.Request) -> web.StreamResponse:
+        """Whatever the pages of visitors ask for."""
+        if not self.opened:
+            return web.Response(status=503, headers={"Retry-After": "1"})
+        return await self.visitors.serve(request)
+
     def routes(self) -> list[tuple[str, str, Callable[[web.Request], Any]]]:
         """Plain handlers for the application, before the console's files."""
-        return [("*", "/hooks/{account}", self.receive), ("GET", "/files/{id}", self.lend)]
+        return [
+            ("*", "/hooks/{account}", self.receive),
+            ("GET", "/files/{id}", self.lend),
+            ("*", "/chat/{account}", self.visit),
+            ("*", "/chat/{account}/{what}", self.visit),
+        ]
 
     def nudge(self) -> None:
         """The clock has been moved."""
