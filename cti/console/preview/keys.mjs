@@ -77,6 +77,8 @@ const run = async (page, port) => {
     await page.waitForSelector('section.panel', { state: 'detached' });
   }
   expect('C V T Q O U G M open what they ask, with the focus in it; Escape closes it', true);
+  const { heard: frames } = await (await fetch(`http://127.0.0.1:${port}/preview`, { method: 'POST', body: '{}' })).json();
+  expect('colleagues are told who looks, and the answer to that tells nobody anything', frames.filter((text) => text.includes('"viewing"')).length < 40);
   await page.keyboard.press('i');
   await page.waitForSelector('a[data-row]');
   await page.keyboard.press('j');

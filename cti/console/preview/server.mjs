@@ -314,6 +314,7 @@ server.on('upgrade', (request, socket) => {
     const mask = bytes.subarray(2, 6);
     const text = Buffer.from(bytes.subarray(6, 6 + length)).map((byte, at) => byte ^ mask[at % 4]).toString();
     heard.push(text);
+    if (text.includes('"viewing"')) { const { case: of, doing } = JSON.parse(text); tell('case.viewers', { case: of, viewers: doing === 'none' ? [] : [{ login: 'lea', first_name: 'Léa', doing }, ...(scene === 'beside' ? written.viewers.slice(0, 1) : [])] }); }
     if (text.includes('"ping"')) socket.write(frame(JSON.stringify({ seq, type: 'pong' })));
   });
   socket.write(frame(JSON.stringify({ seq, id: null, type: 'snapshot', time: ago(0), subject: null, data: snapshot() })));

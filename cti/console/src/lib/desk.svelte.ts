@@ -291,7 +291,8 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
       if (ended.pop_at === 'answer' && !isTyping()) desk.chosen = ended.interaction.id;
     } else {
       if (desk.chosen === ended.interaction.id) desk.chosen = null;
-      desk.say(word('offer.ended', data.how));
+      const gone = isWritten(ended.interaction) ? WRITTEN_ENDS[data.how] : undefined;
+      desk.say(word('offer.ended', gone ?? data.how));
     }
   },
   'interaction.changed'(desk, changed: Interaction) {
@@ -410,6 +411,9 @@ function withNewest<A>(known: Record<string, A>, id: string, found: A): Record<s
   const others = Object.entries(known).filter(([other]) => other !== id);
   return Object.fromEntries([...others.slice(1 - KEPT), [id, found]]);
 }
+
+/** No phone was left ringing, and nobody has hung up. */
+const WRITTEN_ENDS: Record<string, string> = { missed: 'expired', cancelled: 'gone' };
 
 /** A case of a server that knows nothing of some part of it. */
 function whole(found: Case): Case {
