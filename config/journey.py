@@ -397,7 +397,7 @@ class Journey:
         return f"recording with {left:.0f} Hz and {right:.0f} Hz on its sides; the seat is back"
 
     async def email(self) -> str:
-        await self.lea.close_interaction(self.chat, "answered", code="colis_retrouve", note="Colis retrouvé.")
+        await self.lea.close_interaction(self.chat, "answered", code="renseignement", note="Colis retrouvé.")
         state = await self.world.sql("SELECT state FROM case_file WHERE id = $1", self.case)
         expect(state == "solved", f"the case is {state}")
         before = len(self.world.post.arrived)
@@ -471,7 +471,7 @@ class Journey:
         texts = [m["text"] for m in case["messages"]]
         order = [
             next(n for n, text in enumerate(texts) if word in text)
-            for word in ("pas arrivé", "tout de suite", "agence de Lyon", "était fermée", "19 heures")
+            for word in ("pas arrivé", "tout de suite", "agence de Lyon", "était fermée", "sera ouverte")
         ]
         expect(order == sorted(order), "the words are not in their order")
         kinds = {item["kind"] for item in case["timeline"]}
