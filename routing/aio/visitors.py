@@ -504,13 +504,13 @@ class Visitors:
         if not isinstance(id, str) or not CLIENT_ID.fullmatch(id):
             raise Refusal("client_id")
         if id not in visitor.accepted:
+            visitor.wrote = True  # before it is: its thread may be opened at once
             await self._taken(visitor, {**told, "client_id": id}, facts)
             if kind == "attachment":
                 self._drop(str(said.get("upload_id")))
             visitor.accepted[id] = None
             if len(visitor.accepted) > ACCEPTED:
                 visitor.accepted.popitem(last=False)
-        visitor.wrote = True
         return self._loose("status", {"client_id": id, "state": "received"})
 
     async def _taken(self, visitor: _Visitor, frame: Frame, facts: Mapping[str, str]) -> None:
