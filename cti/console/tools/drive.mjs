@@ -9,7 +9,8 @@ import { BROWSER, FLAGS } from '../preview/states.mjs';
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 const DEADLINE_MS = Number(process.env.DEADLINE_MS ?? 20_000);
-const browser = await chromium.launch({ executablePath: BROWSER, args: FLAGS });
+const ALONE = '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost'; // no page reaches the world
+const browser = await chromium.launch({ executablePath: BROWSER, args: [...FLAGS, ALONE] });
 const pages = new Map();
 
 /** Runs in the page before anything else: what it tells the server, when, and what the content policy refused. */
@@ -28,11 +29,15 @@ async function open({ page: name, url, locale = 'fr-FR', width = 1280, height = 
   const context = await browser.newContext({ locale, timezoneId: 'Europe/Paris', reducedMotion: 'reduce', viewport: { width, height }, colorScheme: colours });
   const page = await context.newPage();
   const complaints = [];
+  const asked = [];
+  const dialogs = [];
+  context.on('request', (request) => request.url().startsWith(new URL(url).origin) || asked.push(request.url()));
+  page.on('dialog', (dialog) => { dialogs.push(`${dialog.type()} ${dialog.message()}`); dialog.dismiss().catch(() => {}); });
   page.setDefaultTimeout(timeout);
   page.on('console', (message) => message.type() === 'error' && complaints.push(`${message.text()} ${message.location().url}`));
   page.on('pageerror', (error) => complaints.push(String(error)));
   await page.addInitScript(watch);
-  pages.set(name, { page, context, complaints });
+  pages.set(name, { page, context, complaints, asked, dialogs });
   await page.goto(url);
 }
 
@@ -82,6 +87,7 @@ async function obey(command) {
   const there = pages.get(command.page);
   if (!there) throw new Error(`no page ${command.page}`);
   if (command.do === 'complaints') return there.complaints.splice(0);
+  if (command.do === 'abroad') return { asked: there.asked.splice(0), dialogs: there.dialogs.splice(0), pages: there.context.pages().length };
   if (command.do === 'close') {
     pages.delete(command.page);
     return there.context.close();
