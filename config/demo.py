@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiosmtplib
 import asyncpg
 import numpy as np
 from aiohttp import web
@@ -69,6 +70,26 @@ PEOPLE = (
     ("+33712345678", "Aïcha Benali"),
     ("+33467890123", "Marc Leroy"),
 )
+
+
+WRITERS = (
+    ("24001000200030011", "Sophie Garnier"),
+    ("24001000200030012", "Nora Haddad"),
+    ("24001000200030013", "Paul Mercier"),
+    ("24001000200030014", "Emily Clark"),
+)
+"""Who writes on Messenger; and what they write, one line after another with time to think between them."""
+CHATS = (
+    ("Bonjour, où est mon colis ?", "Français", "875000000013", "merci"),
+    ("Bonjour", "Français", "Réclamation"),
+    ("Bonsoir", "Français", "facture", "je veux un conseiller"),
+    ("Hello", "English", "an advisor please", "My parcel is damaged."),
+)
+LETTERS = (
+    ("Réclamation colis 8R123", "Bonjour,\n\nMon colis est arrivé abîmé. Que faire ?\n\nCordialement"),
+    ("Facture de novembre", "Bonjour,\n\nJe ne comprends pas le montant de ma facture.\n\nMerci"),
+)
+ANSWERS = ("Bonjour, je m'en occupe tout de suite.", "C'est noté, nous revenons vers vous aujourd'hui.")
 
 
 class StepFailed(Exception):
@@ -786,7 +807,9 @@ class Life:
         self.happened.append(Text(f"{time.strftime('%H:%M:%S')}  {text}"))
 
     def _advisor(self, login: str, frame: Frame) -> None:
-        """What the advisor sees is told; what they do by hand is done: wrap up after a while."""
+        """What the advisor sees is told; what they do by hand is done: answer what is written, wrap up calls."""
+        if frame["type"] == "offer.made" and frame["data"]["interaction"]["seat"] != "voice":
+            self._go(self._answer(login, frame["data"]))
         if frame["type"] != "interaction.changed":
             return
         it = frame["data"]
@@ -806,6 +829,51 @@ class Life:
         body = {"code": self.chance.choice(codes) if codes else None, "note": "Note de démonstration."}
         with contextlib.suppress(Refused):
             await self.world.consoles[login].post(f"/interactions/{interaction['id']}/wrapup", body)
+
+    async def _answer(self, login: str, offer: dict[str, Any]) -> None:
+        console, interaction = self.world.consoles[login], offer["interaction"]["id"]
+        codes = next(
+            (q.wrapup_codes for q in self.world.site.queues if q.id == offer["interaction"]["queue"]), ()
+        )
+        with contextlib.suppress(Refused):
+            await asyncio.sleep(self.chance.uniform(1, 4))
+            await console.accept(offer["id"])
+            for words in ANSWERS:
+                await console.post(f"/interactions/{interaction}/typing", {"on": True})
+                await asyncio.sleep(self.chance.uniform(3, 8))
+                await console.reply(interaction, words)
+            await asyncio.sleep(self.chance.uniform(5, 15))
+            code = self.chance.choice(codes) if codes else None
+            await console.close_interaction(interaction, "answered", code=code)
+
+    async def _chat(self, psid: str, name: str) -> None:
+        """Somebody writes on Messenger, and taps a button where one fits."""
+        customer = self.world.graph.customer(psid, name)
+        self.calling.add(psid)
+        try:
+            for words in self.chance.choice(CHATS):
+                with contextlib.suppress(TimeoutError):
+                    await self.world.graph.settled()
+                self._say(f"{name} writes on Messenger: {words}")
+                try:
+                    await customer.taps(words)
+                except LookupError:
+                    await customer.writes(words)
+                await asyncio.sleep(self.chance.uniform(4, 9))
+            await customer.reads()
+        finally:
+            self.calling.discard(psid)
+
+    async def _write(self) -> None:
+        """Somebody sends an email."""
+        assert self.world.server.mail is not None
+        _, name = self.chance.choice(WRITERS)
+        subject, words = self.chance.choice(LETTERS)
+        self._say(f"{name} sends an email: {subject}")
+        with contextlib.suppress(OSError, aiosmtplib.SMTPException):
+            address = name.lower().replace(" ", ".") + "@client.example"
+            box = next(it.settings["address"] for it in self.world.site.accounts if it.id == journey.BOX)
+            await journey.send_letter(name, address, box, subject, words, self.world.server.mail)
 
     async def _call(self, number: str, name: str) -> None:
         keys = self.chance.choice(("12", "13", "10", "22", "11" + next(iter(PARCELS)) + ",,1"))
@@ -840,12 +908,17 @@ class Life:
             loop.add_signal_handler(number, stop.set)
         self._introduce()
         with Live(self._picture(), screen=False, console=self.screen, refresh_per_second=4) as shown:
-            next_call = 0.0
+            next_call, next_word = 0.0, time.monotonic() + 3
             while not stop.is_set() and self.world.server.running:
                 idle = [person for person in PEOPLE if person[0] not in self.calling]
                 if time.monotonic() >= next_call and idle:
                     self._go(self._call(*self.chance.choice(idle)))
                     next_call = time.monotonic() + self.chance.uniform(4, 12)
+                writers = [person for person in WRITERS if person[0] not in self.calling]
+                if time.monotonic() >= next_word and writers:
+                    chats = self.chance.random() < 0.7
+                    self._go(self._chat(*self.chance.choice(writers)) if chats else self._write())
+                    next_word = time.monotonic() + self.chance.uniform(8, 20)
                 shown.update(self._picture())
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), 0.5)
@@ -874,16 +947,18 @@ class Life:
 
     def _picture(self) -> Group:
         queues = Table(title="Queues", box=None, title_justify="left", padding=(0, 1))
-        for heading in ("queue", "waiting", "longest", "answered", "abandoned"):
-            left = heading == "queue"
+        for heading in ("queue", "channel", "waiting", "longest", "answered", "abandoned"):
+            left = heading in ("queue", "channel")
             queues.add_column(
-                heading, justify="left" if left else "right", no_wrap=True, min_width=20 if left else None
+                heading,
+                justify="left" if left else "right",
+                no_wrap=True,
+                min_width=20 if heading == "queue" else None,
             )
         for row in self.board["rows"]:
-            if row["channel"] == "voice":
-                longest = f"{row['longest_wait_s']:.0f} s" if row["waiting"] else "–"
-                numbers = (row["waiting"], longest, row["answered"], row["abandoned"])
-                queues.add_row(row["name"], *map(str, numbers))
+            longest = f"{row['longest_wait_s']:.0f} s" if row["waiting"] else "–"
+            numbers = (row["waiting"], longest, row["answered"], row["abandoned"])
+            queues.add_row(row["name"], row["channel"], *map(str, numbers))
         advisors = Table(title="Advisors", box=None, title_justify="left", padding=(0, 2))
         for heading in ("advisor", "presence", "work", "phone"):
             advisors.add_column(heading)

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
@@ -162,6 +162,16 @@ class PostOffice:
         assert to is not None
         await aiosmtplib.send(answer, hostname=host, port=int(port), recipients=[to[0]], sender=ADDRESS)
         return str(answer["Message-ID"])
+
+
+async def send_letter(name: str, address: str, box: str, subject: str, words: str, at: str) -> None:
+    """A customer writes to one of the hotline's mailboxes, by its listener at host:port."""
+    letter = EmailMessage()
+    letter["From"], letter["To"], letter["Subject"] = f"{name} <{address}>", box, subject
+    letter["Date"], letter["Message-ID"] = datetime.now(UTC), make_msgid(domain="client.example")
+    letter.set_content(words)
+    host, _, port = at.rpartition(":")
+    await aiosmtplib.send(letter, hostname=host, port=int(port), recipients=[box], sender=address)
 
 
 def moments(hours: Hours, zone: str, now: datetime) -> tuple[datetime, datetime, datetime, datetime]:
