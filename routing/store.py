@@ -577,7 +577,7 @@ class Messages(Protocol):
     async def ours_until(
         self, account: str, address_kind: str, address: str, until: datetime
     ) -> Sequence[Known]:
-        """Our messages to an address sent by then whose status is below read."""
+        """Our messages to an address that were sent by then and not read yet; not those perhaps sent."""
         ...
 
     async def thread(self, thread: UUID) -> ThreadView | None: ...

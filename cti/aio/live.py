@@ -374,7 +374,7 @@ class Live:
         )
 
     async def _replay_day(self) -> None:
-        """Figures of the day so far, from the log; where the day begins in it is found by halving."""
+        """Figures of the day so far and open offers, from the log; where the day begins in it is found by halving."""
         last = await self.stores.log.last_seq()
         low, high = 0, last
         while low < high:
@@ -391,6 +391,7 @@ class Live:
                 break
             for event in events:
                 self.tally.apply(event)
+                self._note(event)  # the desk offers anew before anybody listens
                 at = event.seq
         self.seq = self._sent = last
 

@@ -281,7 +281,7 @@ FROM address_data a
 JOIN thread t ON t.organisation_id = a.organisation_id AND t.address = a.address AND t.account = $2
 JOIN message m ON m.organisation_id = t.organisation_id AND m.thread = t.id
 WHERE a.organisation_id = $1 AND a.kind = $3 AND a.value = $4 AND m.direction = 'out'
-    AND m.status IN ('sending', 'perhaps', 'sent', 'delivered') AND coalesce(m.sent_at, m.at) <= $5
+    AND m.status IN ('sent', 'delivered') AND coalesce(m.sent_at, m.at) <= $5
 ORDER BY m.seq
 
 -- name: thread

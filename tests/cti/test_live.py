@@ -13,6 +13,7 @@ from uuid import UUID
 import aiohttp
 import pytest
 
+from cti.aio.live import Live
 from routing import models as m
 from routing.models import T
 from tests.cti.house import house
@@ -433,6 +434,23 @@ async def test_a_written_offer_brings_the_last_words_and_messages_reach_who_has_
             assert not [f for f in other.frames if f["type"].startswith(("message.", "thread.", "offer."))]
             assert [f for f in other.frames if f["type"] == "inbox.changed"]
         assert at.switch.placed == []
+
+
+async def test_an_offer_made_before_the_wire_was_open_is_shown_and_can_be_accepted(
+    database: str, tmp_path: Path
+) -> None:
+    """At a restart the desk offers anew what waits, before anybody listens."""
+    async with house(database, tmp_path) as at:
+        await at.line.tell(m.PresenceSet, advisor="a1", presence=m.Presence.READY)
+        await at.write("Où est mon colis ?")
+        (offer,) = at.line.desk.offers()
+        line = at.live
+        async with Live(
+            desk=line.desk, stores=line.stores, site=line.site, clock=line.clock, channels=line.channels
+        ) as later:
+            made = later.open_offer(offer.id)
+            assert made is not None
+            assert (made.advisor, made.interaction) == ("a1", offer.interaction)
 
 
 async def test_who_looks_and_types_in_a_case_is_shown_to_all_who_have_it_open(

@@ -257,6 +257,23 @@ async def test_an_echo_settles_what_was_perhaps_sent(database: str, tmp_path: Pa
         assert (await here.message("p10"))["author"] == "elsewhere"
 
 
+async def test_what_was_read_up_to_a_time_does_not_settle_what_was_perhaps_sent(
+    database: str, tmp_path: Path
+) -> None:
+    """It is no word about that message: who has read all that came has not read what never came."""
+    async with office(database, tmp_path) as here:
+        interaction = await here.talking()
+        sent = await here.write(interaction, "Bonjour")
+        await here.becomes(sent, "sent")
+        here.provider.answers = ["lost"]
+        lost = await here.write(interaction, "Est-ce parti ?")
+        await here.becomes(lost, "perhaps")
+        until = here.line.clock.now().timestamp() + 1
+        await here.told({"kind": "receipt", "from": "ana", "status": "read", "until": until})
+        await here.becomes(sent, "read")
+        assert await here.status(lost) == "perhaps"
+
+
 async def test_edits_and_takings_back_are_events_on_the_original(database: str, tmp_path: Path) -> None:
     async with office(database, tmp_path, courier=False) as here:
         await here.told(wrote("1", "demain"), wrote("2", "oups"))
