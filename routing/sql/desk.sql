@@ -466,14 +466,22 @@ SELECT * FROM account_state WHERE organisation_id = $1
 -- name: threads_by_id
 SELECT * FROM thread WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
 
+-- OFFSET 0 here and below: each is looked for by its index, also while the planner believes that the table is small.
 -- name: threads_by_peer
 SELECT DISTINCT t.* FROM unnest($2::text[], $3::text[], $4::text[]) AS w (account, kind, value)
-JOIN address_data a ON a.organisation_id = $1 AND a.kind = w.kind AND a.value = w.value
-JOIN thread t ON t.organisation_id = $1 AND t.account = w.account AND t.address = a.address
+CROSS JOIN LATERAL (
+    SELECT a.address FROM address_data a
+    WHERE a.organisation_id = $1 AND a.kind = w.kind AND a.value = w.value OFFSET 0
+) AS a
+CROSS JOIN LATERAL (
+    SELECT * FROM thread t WHERE t.organisation_id = $1 AND t.account = w.account AND t.address = a.address OFFSET 0
+) AS t
 
 -- name: threads_by_address
 SELECT t.* FROM unnest($2::text[], $3::uuid[]) AS w (account, address)
-JOIN thread t ON t.organisation_id = $1 AND t.account = w.account AND t.address = w.address
+CROSS JOIN LATERAL (
+    SELECT * FROM thread t WHERE t.organisation_id = $1 AND t.account = w.account AND t.address = w.address OFFSET 0
+) AS t
 
 -- Those that live, and of each thread the one that was opened last.
 -- name: interactions_of_threads
@@ -495,13 +503,21 @@ SELECT * FROM message WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
 
 -- name: messages_by_external_id
 SELECT m.* FROM unnest($2::text[], $3::text[]) AS w (account, external_id)
-JOIN message m ON m.organisation_id = $1 AND m.account = w.account AND m.external_id = w.external_id
+CROSS JOIN LATERAL (
+    SELECT * FROM message m
+    WHERE m.organisation_id = $1 AND m.account = w.account AND m.external_id = w.external_id OFFSET 0
+) AS m
 
 -- Messages that bear the external id which one of ours, of the same account, is to have.
 -- name: namesakes
 SELECT m.* FROM unnest($2::uuid[], $3::text[]) AS w (message, external_id)
-JOIN message o ON o.organisation_id = $1 AND o.id = w.message
-JOIN message m ON m.organisation_id = $1 AND m.account = o.account AND m.external_id = w.external_id
+CROSS JOIN LATERAL (
+    SELECT o.account FROM message o WHERE o.organisation_id = $1 AND o.id = w.message OFFSET 0
+) AS o
+CROSS JOIN LATERAL (
+    SELECT * FROM message m
+    WHERE m.organisation_id = $1 AND m.account = o.account AND m.external_id = w.external_id OFFSET 0
+) AS m
 
 -- name: messages_of_interactions
 SELECT * FROM message WHERE organisation_id = $1 AND interaction = ANY ($2::uuid[])

@@ -39,22 +39,29 @@ CREATE INDEX interaction_by_opening ON interaction (organisation_id, opened_at);
 CREATE INDEX interaction_by_end ON interaction (organisation_id, ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX message_by_time ON message (organisation_id, at);
 
+-- Each case is looked at by itself (LATERAL): its cost is then the same in a small and in a large table, and a plan that
+-- was made while the tables were empty stays good.
 CREATE FUNCTION refresh_inbox(organisation uuid, cases uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM inbox b USING case_file c
-    WHERE b.organisation_id = organisation AND b.case_id = ANY (cases)
-        AND c.organisation_id = organisation AND c.id = b.case_id AND c.merged_into IS NOT NULL;
-    WITH RECURSIVE up AS (
-        SELECT c.id, c.merged_into FROM case_file c WHERE c.organisation_id = organisation AND c.id = ANY (cases)
-        UNION
-        SELECT c.id, c.merged_into FROM up JOIN case_file c ON c.organisation_id = organisation AND c.id = up.merged_into
-    ), member AS (
-        SELECT up.id AS root, up.id FROM up WHERE up.merged_into IS NULL
-        UNION
-        SELECT member.root, c.id FROM member
-        JOIN case_file c ON c.organisation_id = organisation AND c.merged_into = member.id
-    ), heard AS (
-        SELECT member.root, array_agg(DISTINCT i.channel ORDER BY i.channel) AS channels, max(i.opened_at) AS last_at,
+    DELETE FROM inbox b WHERE b.organisation_id = organisation AND b.case_id = ANY (ARRAY(
+        SELECT c.id FROM case_file c
+        WHERE c.organisation_id = organisation AND c.id = ANY (cases) AND c.merged_into IS NOT NULL));
+    INSERT INTO inbox AS b (organisation_id, case_id, state, tags, channels, interaction, queue, advisor, last_at,
+        last_message, unanswered_since)
+    SELECT organisation, root.id, root.state, root.tags, coalesce(heard.channels, '{}'), shown.id, shown.queue,
+        shown.advisor, greatest(root.opened_at, heard.last_at, last.at), last.id, heard.unanswered_since
+    FROM (
+        SELECT DISTINCT CASE WHEN c.merged_into IS NULL THEN c.id ELSE surviving_case(organisation, c.id) END AS id
+        FROM case_file c WHERE c.organisation_id = organisation AND c.id = ANY (cases)
+    ) AS survivor
+    CROSS JOIN LATERAL (
+        SELECT c.id, c.state, c.tags, c.opened_at, CASE
+            WHEN EXISTS (SELECT FROM case_file m WHERE m.organisation_id = organisation AND m.merged_into = c.id)
+            THEN ARRAY(SELECT cases_in(organisation, c.id)) ELSE ARRAY[c.id] END AS members
+        FROM case_file c WHERE c.organisation_id = organisation AND c.id = survivor.id OFFSET 0
+    ) AS root
+    CROSS JOIN LATERAL (
+        SELECT array_agg(DISTINCT i.channel ORDER BY i.channel) AS channels, max(i.opened_at) AS last_at,
             min(CASE WHEN i.ended_at IS NULL AND i.thread IS NOT NULL THEN (
                 SELECT m.at FROM message m
                 WHERE m.organisation_id = organisation AND m.interaction = i.id AND m.direction = 'in'
@@ -68,30 +75,20 @@ BEGIN
                         ORDER BY o.seq DESC LIMIT 1), 0)
                 ORDER BY m.seq LIMIT 1)
             END) AS unanswered_since
-        FROM member JOIN interaction i ON i.organisation_id = organisation AND i.case_id = member.id
-        GROUP BY member.root
-    ), shown AS (
-        SELECT DISTINCT ON (member.root) member.root, i.id, i.queue, i.advisor
-        FROM member JOIN interaction i ON i.organisation_id = organisation AND i.case_id = member.id
-        ORDER BY member.root, i.ended_at IS NULL DESC, i.opened_at DESC, i.id DESC
-    ), last AS (
-        SELECT DISTINCT ON (member.root) member.root, m.id, m.at
-        FROM member CROSS JOIN LATERAL (
+        FROM interaction i WHERE i.organisation_id = organisation AND i.case_id = ANY (root.members)
+    ) AS heard
+    LEFT JOIN LATERAL (
+        SELECT i.id, i.queue, i.advisor FROM interaction i
+        WHERE i.organisation_id = organisation AND i.case_id = ANY (root.members)
+        ORDER BY i.ended_at IS NULL DESC, i.opened_at DESC, i.id DESC LIMIT 1
+    ) AS shown ON true
+    LEFT JOIN LATERAL (
+        SELECT m.id, m.at FROM unnest(root.members) AS member (id) CROSS JOIN LATERAL (
             SELECT m.id, m.at, m.seq FROM message m
             WHERE m.organisation_id = organisation AND m.case_id = member.id ORDER BY m.seq DESC LIMIT 1
-        ) m
-        ORDER BY member.root, m.seq DESC
-    )
-    INSERT INTO inbox AS b (organisation_id, case_id, state, tags, channels, interaction, queue, advisor, last_at,
-        last_message, unanswered_since)
-    SELECT organisation, root.id, root.state, root.tags, coalesce(heard.channels, '{}'), shown.id, shown.queue,
-        shown.advisor, greatest(root.opened_at, heard.last_at, last.at), last.id, heard.unanswered_since
-    FROM member
-    JOIN case_file root ON root.organisation_id = organisation AND root.id = member.root
-    LEFT JOIN heard ON heard.root = member.root
-    LEFT JOIN shown ON shown.root = member.root
-    LEFT JOIN last ON last.root = member.root
-    WHERE member.id = member.root
+        ) AS m
+        ORDER BY m.seq DESC LIMIT 1
+    ) AS last ON true
     ON CONFLICT (organisation_id, case_id) DO UPDATE SET
         state = excluded.state,
         tags = excluded.tags,
@@ -181,8 +178,12 @@ CREATE TRIGGER inbox_message_changed AFTER UPDATE ON message FOR EACH ROW
 CREATE FUNCTION tell_inbox_of_words() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO inbox_data AS b (organisation_id, case_id, words)
-    SELECT n.organisation_id, surviving_case(n.organisation_id, m.case_id), all_words(strip(n.found_by))
-    FROM fresh n JOIN message m ON m.organisation_id = n.organisation_id AND m.id = n.message
+    SELECT n.organisation_id, its.id, all_words(strip(n.found_by))
+    FROM fresh n CROSS JOIN LATERAL (
+        SELECT CASE WHEN c.merged_into IS NULL THEN c.id ELSE surviving_case(c.organisation_id, c.id) END AS id
+        FROM message m JOIN case_file c ON c.organisation_id = m.organisation_id AND c.id = m.case_id
+        WHERE m.organisation_id = n.organisation_id AND m.id = n.message OFFSET 0
+    ) AS its
     WHERE n.folded <> '' GROUP BY 1, 2
     ON CONFLICT (organisation_id, case_id) DO UPDATE SET words = b.words || excluded.words
         WHERE b.words || excluded.words <> b.words;
