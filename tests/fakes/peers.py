@@ -143,14 +143,18 @@ ctrl_tcp_listen 127.0.0.1:{control}
 
 
 BARESIP_TRIES = 3
+WAV_HEADER = (
+    44  # bytes, as libsndfile writes 16-bit PCM; the lengths in it are right only when the file is closed
+)
 BARESIP_START_S = 20.0
 
 
 class Baresip:
-    """One baresip in a process of its own, steered by netstrings of JSON."""
+    """One baresip in a process of its own, steered by netstrings of JSON. `{port}` in the account is its SIP port."""
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, account: str, *, tone_hz: float = 600.0) -> None:
         self._account = account
+        self._tone_hz = tone_hz
         self._process: asyncio.subprocess.Process | None = None
         self._folder = tempfile.TemporaryDirectory()
         self.port = int(free_port())
@@ -174,7 +178,7 @@ class Baresip:
         """Start it and connect to its control; False when it ends by itself, as when another took one of its ports."""
         folder = Path(self._folder.name)
         voice = folder / "tone.wav"
-        voice.write_bytes(wav.mono(np.tile(tone.sine(600, 1000), 60)))
+        voice.write_bytes(wav.mono(np.tile(tone.sine(self._tone_hz, 1000), 60)))
         rtp = 24000 + self.port % 1000 * 4
         (folder / "config").write_text(
             CONFIG.format(
@@ -224,6 +228,13 @@ class Baresip:
         """What the phone heard in its last call, once that is over: int16[samples], 8 kHz."""
         files = sorted(Path(self._folder.name).glob("dump-*-dec.wav"))
         return wav.read(files[-1].read_bytes())
+
+    def hears(self, seconds: float = 1.0) -> npt.NDArray[np.int16]:
+        """The last of what it hears in the call that goes on, or less when it has not heard so much yet."""
+        files = sorted(Path(self._folder.name).glob("dump-*-dec.wav"), key=lambda file: file.stat().st_mtime)
+        whole = files[-1].read_bytes()[WAV_HEADER:] if files else b""
+        whole = whole[: len(whole) // 2 * 2]
+        return np.frombuffer(whole, "<i2")[-int(seconds * tone.RATE_HZ) :].astype(np.int16)
 
     def command(self, command: str, params: str = "") -> None:
         assert self._writer is not None
