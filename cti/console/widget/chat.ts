@@ -30,7 +30,7 @@ class Chat extends HTMLElement {
   private launch!: HTMLButtonElement;
   private badge!: HTMLElement;
   private panel!: HTMLElement;
-  private log!: HTMLOListElement;
+  private log!: HTMLElement;
   private quick!: HTMLElement;
   private note!: HTMLElement;
   private typing!: HTMLElement;
@@ -40,7 +40,7 @@ class Chat extends HTMLElement {
   private text!: HTMLTextAreaElement;
   private callForm!: HTMLFormElement;
   private phone!: HTMLInputElement;
-  private own = new Map<string, HTMLLIElement>(); // by client id
+  private own = new Map<string, HTMLElement>(); // by client id
   private unread = 0;
   private readTo = 0;
   private told = 0; // when we last said that the visitor types
@@ -102,7 +102,7 @@ class Chat extends HTMLElement {
 
     this.badge = make('span', { className: 'badge', hidden: true });
     this.launch = make('button', { type: 'button', className: 'launch', 'aria-expanded': 'false', onclick: () => this.show(true) }, w.title, this.badge);
-    this.log = make('ol', { className: 'log', role: 'log', 'aria-label': w.log, 'aria-live': 'polite', tabIndex: 0 });
+    this.log = make('div', { className: 'log', role: 'log', 'aria-label': w.log, 'aria-live': 'polite', tabIndex: 0 });
     this.quick = make('div', { className: 'quick', role: 'group', hidden: true });
     this.note = make('div', { className: 'note', hidden: true });
     this.lost = make('div', { className: 'note', role: 'status', hidden: true }, w.lost);
@@ -119,7 +119,7 @@ class Chat extends HTMLElement {
     this.phone = make('input', { type: 'tel', autocomplete: 'tel', id: 'phone', required: true });
     this.callForm = make('form', { hidden: true, onsubmit: (event: Event) => this.callMe(event) }, make('label', { htmlFor: 'phone' }, w.phone), this.phone,
       make('button', { type: 'submit', className: 'main' }, w.ask), make('button', { type: 'button', className: 'side', onclick: () => this.calling(false) }, w.cancel));
-    this.panel = make('section', { className: 'panel', role: 'dialog', 'aria-label': w.title, hidden: true, onkeydown: (event: KeyboardEvent) => event.key === 'Escape' && this.show(false) },
+    this.panel = make('section', { className: 'panel', role: 'dialog', 'aria-label': w.title, hidden: true, onkeydown: (event: KeyboardEvent) => this.leave(event) },
       make('header', {}, make('h2', {}, w.title), make('button', { type: 'button', className: 'call', onclick: () => this.calling(this.callForm.hidden) }, w.callMe),
         make('button', { type: 'button', 'aria-label': w.close, title: w.close, onclick: () => this.show(false) }, '✕')),
       this.lost, this.note, this.log, this.typing, this.quick, this.consent, this.error, this.callForm, compose);
@@ -146,6 +146,11 @@ class Chat extends HTMLElement {
       this.look();
       this.log.scrollTop = this.log.scrollHeight;
     } else this.launch.focus();
+  }
+
+  /** An answer of `false` would take the key away from whom it is for. */
+  private leave(event: KeyboardEvent): void {
+    if (event.key === 'Escape') this.show(false);
   }
 
   /** What is shown has been read. */
@@ -213,8 +218,8 @@ class Chat extends HTMLElement {
     } else this.look();
   }
 
-  private item(author: Author, text: string, files: { name: string; url: string }[]): HTMLLIElement {
-    const item = make('li', { className: author.kind });
+  private item(author: Author, text: string, files: { name: string; url: string }[]): HTMLElement {
+    const item = make('div', { className: author.kind });
     const who = author.kind === 'bot' ? `${author.name} (${this.w.bot})` : author.kind === 'advisor' ? author.name || this.w.someone : author.kind === 'visitor' ? this.w.you : '';
     if (who) item.append(make('small', { className: 'who' }, who));
     if (text) item.append(author.kind === 'system' ? text : make('p', {}, text));

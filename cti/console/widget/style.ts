@@ -14,8 +14,8 @@ button{cursor:pointer;border:1px solid transparent;border-radius:8px;padding:6px
 header{display:flex;align-items:center;gap:4px;background:var(--c);color:var(--i);padding:8px 8px 8px 16px}
 h2{font-size:16px;margin:0;flex:1}
 header :focus-visible,.main:focus-visible{outline-color:currentColor;outline-offset:-3px}
-.log{flex:1;overflow-y:auto;margin:0;padding:12px;list-style:none;display:flex;flex-direction:column;gap:8px}
-.log li{max-inline-size:85%;align-self:flex-start;overflow-wrap:anywhere}
+.log{flex:1;overflow-y:auto;margin:0;padding:12px;display:flex;flex-direction:column;gap:8px}
+.log>div{max-inline-size:85%;align-self:flex-start;overflow-wrap:anywhere}
 .log .visitor{align-self:flex-end}
 .log p{margin:0;padding:8px 12px;border-radius:12px;background:#eef0f4;white-space:pre-wrap}
 .visitor p{background:var(--c);color:var(--i)}
