@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 from aiohttp import web
+from ruamel.yaml import YAML
 
 from config import journey
 from config import site as site_file
@@ -23,7 +24,7 @@ from config.graph import GraphDouble
 from config.journey import PostOffice
 from cti.aio.headless import HeadlessConsole
 from tests.e2e.hotline import Hotline, open_hotline
-from tests.e2e.served import Served, open_site
+from tests.e2e.served import ROOT, Served, open_site
 
 CLOCK_SEEN_S = 0.25  # the server looks at its clock file so often
 
@@ -171,9 +172,9 @@ async def open_city(
         )
         path = open_site(
             folder,
-            always=False,
             **{
                 **changes,
+                "hours": YAML().load((ROOT / "config" / "site.example.yaml").read_text("utf-8"))["hours"],
                 "channels": {
                     journey.PAGE: {"settings": {"page_id": "100200300400500", "api_base": graph.base}},
                     journey.BOX: {

@@ -17,15 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 ALWAYS = {"week": {"lun-dim": "00:00-24:00"}}
 
 
-def open_site(folder: Path, *, always: bool = True, **changes: dict[str, Any]) -> Path:
-    """The example site, open at every hour unless not `always`, as a file in `folder`.
+def open_site(folder: Path, **changes: dict[str, Any]) -> Path:
+    """The example site, open at every hour, as a file in `folder`.
 
     `changes` are merged into its sections: `open_site(tmp, queues={"general": {"wrapup_max": "5s"}})`.
     """
     yaml = YAML()
     site = yaml.load((ROOT / "config" / "site.example.yaml").read_text("utf-8"))
-    if always:
-        site["hours"] = {"bureau": ALWAYS, "permanence": ALWAYS}
+    site["hours"] = {"bureau": ALWAYS, "permanence": ALWAYS}
     for section, entries in changes.items():
         for name, values in entries.items():
             if isinstance(values, dict) and name in site[section]:
