@@ -1,6 +1,7 @@
 /** What this page knows: the snapshot, moved on by every frame. Pages read it; only `apply` and acts write it. */
 import { get, post, Problem, whoAmI } from './api';
 import { clock } from './clock.svelte';
+import { forgetReply } from './drafts.svelte';
 import { browser, Live } from './live';
 import { chime } from './sound';
 import type {
@@ -132,6 +133,19 @@ class Desk {
       if (!known || known.id === one.id || known.at <= one.at) last[one.interaction] = one;
     }
     this.lastWords = last;
+    this.forget();
+  }
+
+  /** A day's threads are many: beyond REMEMBERED, what nobody works on here is let go. */
+  forget(): void {
+    if (Object.keys(this.lastWords).length + Object.keys(this.threads).length < REMEMBERED) return;
+    const alive = new Set(this.interactions.map((one) => one.id));
+    const ofThem = <A>(known: Record<string, A>): Record<string, A> => Object.fromEntries(Object.entries(known).filter(([id]) => alive.has(id)));
+    const open = new Set([...this.interactions.map((one) => one.thread), ...Object.values(this.cases).flatMap((file) => file.threads.map((one) => one.id))]);
+    this.lastWords = ofThem(this.lastWords);
+    this.fresh = ofThem(this.fresh);
+    this.typing = ofThem(this.typing);
+    this.threads = Object.fromEntries(Object.entries(this.threads).filter(([id]) => open.has(id)));
   }
 
   setThreads(threads: readonly Thread[]): void {
@@ -301,7 +315,10 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     if (before && before.state !== changed.state && changed.advisor === desk.me?.login) {
       desk.polite = word('state', changed.state);
     }
-    if (OVER.has(changed.state) && desk.chosen === changed.id) desk.chosen = null;
+    if (OVER.has(changed.state)) {
+      if (desk.chosen === changed.id) desk.chosen = null;
+      forgetReply(`reply.${changed.id}`);
+    }
   },
   'presence.changed'(desk, changed: Presence) {
     if (changed.advisor === desk.me?.login) {
@@ -407,6 +424,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
 
 /** A day's calls are many; what was looked at last is kept, as the server follows so many cases for a page. */
 const KEPT = 8;
+const REMEMBERED = 200;
 function withNewest<A>(known: Record<string, A>, id: string, found: A): Record<string, A> {
   const others = Object.entries(known).filter(([other]) => other !== id);
   return Object.fromEntries([...others.slice(1 - KEPT), [id, found]]);

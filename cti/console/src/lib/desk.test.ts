@@ -126,9 +126,16 @@ describe('written work', () => {
   });
 
   it('knows the thread of its work, and follows its window', () => {
-    const thread = { id: 'thread-a', live: 'a', window: { state: 'open', until: null, tag_until: null } };
+    const thread = { id: 'thread-a', live: 'a', address: { display: 'A' }, window: { state: 'open', until: null, tag_until: null } };
     hear('thread.changed', { thread });
     hear('thread.changed', { thread: { ...thread, window: { state: 'closed', until: null, tag_until: null } } });
     expect(desk.threadOf(desk.interactions[0]!)?.window.state).toBe('closed');
+  });
+
+  it('lets go of a day of threads, never of those that are at work', () => {
+    for (let n = 0; n < 300; n += 1) hear('message.added', { message: message(`x${n}`, `gone-${n}`) });
+    hear('message.added', { message: message('m9', 'a') });
+    expect(Object.keys(desk.lastWords).length).toBeLessThan(210);
+    expect(desk.lastWords.a?.id).toBe('m9');
   });
 });

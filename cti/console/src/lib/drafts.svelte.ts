@@ -110,6 +110,11 @@ export function replyOf(name: string): Reply {
   return found;
 }
 
+/** Lets go of a reply that holds nothing; what is typed stays. */
+export function forgetReply(name: string): void {
+  if (replies.get(name)?.empty) replies.delete(name);
+}
+
 export function forgetReplies(): void {
   replies.clear();
 }
