@@ -37,6 +37,7 @@ from config.written import Written
 from cti.aio import api
 from cti.aio.control import CallControl
 from cti.aio.live import Live
+from cti.aio.rollcall import RollCall
 from cti.aio.sessions import SignIns
 from ivr import tree as trees
 from ivr.aio.lookup import Lookups
@@ -272,6 +273,7 @@ class Hotline:
             sounds=(settings.data_dir / "sounds", HERE / "sounds"),
         )
         written.runner.evidence = runner.evidence
+        roll = await stack.enter_async_context(RollCall(desk=desk, site=lambda: now.site, ids=self.ids))
         self.live = live = await stack.enter_async_context(
             Live(
                 desk=desk,
@@ -281,6 +283,7 @@ class Hotline:
                 channels=written.manifests,
                 inside=self._inside,
                 recording=lambda interaction: self.control.recording(interaction),
+                counted=roll,
             )
         )
         self.control = await stack.enter_async_context(

@@ -166,13 +166,17 @@ class Book(Ledger):
                 decisions += self.step(steps.AdvisorGone(gone.id))
         for advisor in site.advisors:
             decisions += self.step(steps.AdvisorSet(advisor))
+        back = there - {advisor.id for advisor in former.advisors}
+        for reach in self.rows.all(ReachRow):
+            if reach.advisor in back and not reach.reachable:
+                decisions += self.step(steps.ReachSet(reach.advisor, reach.channel, False))
         self.decided(decisions)
 
     def restore(self, loaded: Loaded, now: datetime, *, mine: frozenset[UUID], first: bool) -> None:
         """Take up what was going on: `loaded` has every live interaction with its case, contacts and open offer.
 
         Voice of a former process (not in `mine`) is lost and told as interrupted; others go back to their old
-        places; wrap-ups go on. `first`: no phone is registered yet.
+        places; wrap-ups go on. `first`: no phone is registered yet, and no page is open.
         """
         self.memory.load(loaded)
         self.last_seq, self.last_case = loaded.last_seq, loaded.last_case
@@ -183,11 +187,11 @@ class Book(Ledger):
             self.decided(self.step(steps.PresenceSet(state.advisor, state.presence, state.reason)))
         for reach in list(self.rows.all(ReachRow)):
             if first and reach.reachable:
-                self.emit(
-                    T.REACH_CHANGED, {"channel": reach.channel, "reachable": False}, advisor=reach.advisor
-                )
-            elif reach.reachable and reach.advisor in advisors:
-                self.decided(self.step(steps.ReachSet(reach.advisor, reach.channel, True)))
+                data = {"channel": reach.channel, "reachable": False}
+                self.emit(T.REACH_CHANGED, data, advisor=reach.advisor)
+            if reach.advisor in advisors:
+                there = reach.reachable and not first
+                self.decided(self.step(steps.ReachSet(reach.advisor, reach.channel, there)))
         kept: list[steps.Kept] = []
         lenders = {
             row.lent_to: str(row.id) for row in self.rows.all(InteractionRow) if row.lent_to is not None
@@ -561,7 +565,8 @@ class Book(Ledger):
         if all(advisor.id != told.advisor for advisor in self.site.advisors):
             raise Refused("unknown_advisor")
         row = self.rows.find(ReachRow, (told.advisor, told.channel))
-        if (row is not None and row.reachable) == told.reachable:
+        known = row.reachable if row is not None else False if told.channel == VOICE else None
+        if known == told.reachable:
             raise Refused("unchanged")
         decisions = self.step(steps.ReachSet(told.advisor, told.channel, told.reachable))
         data = {"channel": told.channel, "reachable": told.reachable}

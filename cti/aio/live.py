@@ -140,6 +140,14 @@ class Desk(Protocol):
     def healthy(self) -> bool: ...
 
 
+class Pages(Protocol):
+    """Who counts the pages of each advisor."""
+
+    def opened(self, login: str) -> None: ...
+
+    def closed(self, login: str) -> None: ...
+
+
 _WORK = {
     State.OFFERED.value: Work.RINGING,
     State.OPENED.value: Work.RINGING,  # with an advisor: click-to-call
@@ -298,6 +306,7 @@ class Live:
         version: str = "0.1.0",
         board_every_s: float = 1.0,
         recheck_every_s: float = 30.0,
+        counted: Pages | None = None,
     ) -> None:
         """`inside`: callers in each tree, version and node; `recording`: whether an interaction is recorded now."""
         self.desk, self.stores, self.site, self.clock = desk, stores, site, clock
@@ -305,6 +314,7 @@ class Live:
         self.inside = inside
         self.recording, self.version, self.board_every_s = recording, version, board_every_s
         self.recheck_every_s = recheck_every_s
+        self._counted_by = counted
         self.titles = TreeTitles(stores.trees)
         self.seats = Seats()
         self.tally = Tally(site().queues, *self._day())
@@ -956,6 +966,8 @@ class Live:
         page = Page(caller, session.token_hash, wire, transport, followed, catching_up=[])
         self.pages.add(page)
         PAGES.set(len(self.pages))
+        if self._counted_by is not None:
+            self._counted_by.opened(caller.login)
         seen = page.seen = self.seq  # later events find this page; earlier ones come from the log
         writer = asyncio.create_task(self._write(page))
         try:
@@ -967,6 +979,8 @@ class Live:
         finally:
             self.pages.discard(page)
             PAGES.set(len(self.pages))
+            if self._counted_by is not None:
+                self._counted_by.closed(caller.login)
             for case in self._viewers.left(caller.login, id(page)):
                 self._show_viewers(case)
             page.close(WSCloseCode.OK)

@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestServer
 from cti.aio.api import Console, SiteWords, Telephony, console_application
 from cti.aio.control import CallControl
 from cti.aio.live import Live
+from cti.aio.rollcall import RollCall
 from cti.aio.sessions import SignIns
 from routing import models as m
 from routing.aio import postgres
@@ -232,7 +233,9 @@ async def house(
     board_every_s: float = 0.05,
     inside: Callable[[], Any] | None = None,
     logins: tuple[str, ...] = ("a1", "a2", "a3", "a4"),
+    grace_s: float | None = None,
 ) -> AsyncIterator[House]:
+    """With `grace_s`, who has no page for so long is offered nothing written, as in a server."""
     site = site or rules()
     async with asyncio.timeout(60), AsyncExitStack() as stack:
         line = await stack.enter_async_context(organisation(database, site))
@@ -245,6 +248,13 @@ async def house(
         switch = FakeSwitch(phones={"101", "102", "103"})
         waiting = WaitingSide(switch, line)
         controls: list[CallControl] = []
+        roll = (
+            None
+            if grace_s is None
+            else await stack.enter_async_context(
+                RollCall(desk=line.desk, site=lambda: current[0].site, ids=line.ids, grace_s=grace_s)
+            )
+        )
         live = await stack.enter_async_context(
             Live(
                 desk=line.desk,
@@ -255,6 +265,7 @@ async def house(
                 inside=inside,
                 recording=lambda i: controls[0].recording(i),
                 board_every_s=board_every_s,
+                counted=roll,
             )
         )
         control = await stack.enter_async_context(

@@ -503,6 +503,28 @@ async def test_written_interactions_keep_their_place_over_a_restart(database: st
         assert (await line.wrote(address="psid-2")).interaction == chats[2]
 
 
+async def test_who_has_no_page_is_offered_nothing_written_also_after_a_restart(database: str) -> None:
+    told = {"advisor": "a1", "channel": "chat"}
+    clock = HandClock()
+    async with written(database, clock) as line:
+        await line.ready("a1")
+        await line.ok(m.ReachChanged, reachable=False, **told)
+        assert (await line.tell(m.ReachChanged, reachable=False, **told)).refused == "unchanged"
+        first = await line.chat()
+        assert line.state(first) == "waiting"
+        await line.ok(m.ReachChanged, reachable=True, **told)
+        assert line.state(first) == "offered"
+    async with written(database, clock) as line:  # nobody has a page yet
+        assert line.state(first) == "waiting"
+        assert not line.desk.reachable("a1", "chat")
+        second = await line.chat("psid-2")
+        assert line.state(second) == "waiting"
+    async with written(database, clock) as line:
+        assert line.state(first) == "waiting"
+        await line.ok(m.ReachChanged, reachable=True, **told)
+        assert (line.state(first), line.state(second)) == ("offered", "offered")
+
+
 async def test_a_call_from_a_chat_takes_its_seat_and_gives_it_back(database: str) -> None:
     async with written(database) as line:
         await line.ready("a1")
