@@ -671,7 +671,7 @@ class Walks(Protocol):
     async def get(self, interaction: UUID) -> Walk | None: ...
 
     async def live(self) -> Sequence[UUID]:
-        """Written interactions that are opened, qualifying, or waiting with a walk."""
+        """Written interactions that are opened, qualifying, waiting with a walk, or taken from one that has not heard."""
         ...
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import structlog
 from prometheus_client import Counter
@@ -27,7 +27,8 @@ from ivr.text import Message, Texts, disclosure, moment, render
 from ivr.tree import Forest, load
 from ivr.turn import Turn, go_on
 from routing.aio.crash import crash_point
-from routing.channel import MAIL, VOICE, Manifest
+from routing.channel import VOICE, Manifest
+from routing.channels import MAY_ANSWER
 from routing.hours import Calendar
 from routing.models import (
     Clock,
@@ -48,8 +49,7 @@ from routing.store import Messages, MessageView, Timeline, Trees, Walks
 
 IDLE_S = 86_400.0  # silence in a question after which the walk ends by itself
 PAUSE_S = 86_400.0  # silence of ours after which the bot says anew what it is
-ACKNOWLEDGED_MOST = 3  # automatic answers to one mail address in ACKNOWLEDGED_S (mail loops)
-ACKNOWLEDGED_S = 86_400.0
+ACKNOWLEDGED_S = 86_400.0  # automatic answers to one address are counted over so long (mail loops)
 KNOWN_LIMIT_S = 1.0  # longest wait for the contact's language
 AGAIN_S = (0.1, 5.0)  # first and longest pause before a desk that did not answer is told again
 PLACE_AGAIN_S = 60.0  # pause before a queue that refused is asked again, where there is no tree to turn to
@@ -58,6 +58,9 @@ LOOK_S = 30.0  # the idle are looked for at least so often: a clock may be shift
 FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 TAKEN = frozenset({T.ACCEPTED, T.ASSIGNED})
 HEARD = frozenset({T.MESSAGE_RECEIVED, T.LEFT_QUEUE, T.ENQUEUED, T.HANDED_BACK}) | TAKEN | FINAL
+UNREADABLE = frozenset(
+    {"quarantined", "unsupported"}
+)  # facts of what a customer wrote and only a person can judge
 SILENT = frozenset({"human_speaks", "over"})  # refusals after which the tree has nothing more to say
 
 log = structlog.get_logger("ivr.text")
@@ -299,7 +302,7 @@ class _Talk:
             self._busy = False
             if self._over:
                 self.runner.forget(self.interaction)
-                for event in self._inbox:  # given back while it was being let go
+                for event in self._inbox:  # given back since it was let go
                     if event is not None:
                         self.runner.heard(event)
 
@@ -313,6 +316,7 @@ class _Talk:
             self._account, self._channel = state["account"], state["channel"]
             self._sender = state["sender"]
             self._disclosed, self._said_at = state["disclosed"], state["said_at"]
+            self._muted = state.get("muted", False)
             self._tree = (stored.tree, stored.version)
             self._versions = dict(state["trees"])
             forest = await self._forest()
@@ -382,17 +386,16 @@ class _Talk:
     async def _taken(self, event: Event) -> None:
         """A person has it: the tree is silent. What is stored of the walk stays, for who may be handed back to it."""
         runner = self.runner
-        if event.seq <= self._replayed:
-            return  # what follows says who has it now
         self._over = True
         if self.walk is None:
             return
-        for left in self.walk.step(QueueTold("accepted"), self._now()):
+        for left in self.walk.step(QueueTold("accepted"), event.at.timestamp()):
             if isinstance(left, Left):
-                runner.evidence.note(left)
+                if event.seq > self._replayed:
+                    runner.evidence.note(left)
                 await runner.tell(
                     NodeLeft(
-                        key=runner.ids(),
+                        key=uuid5(self.interaction, f"taken {event.seq}"),
                         organisation=runner.organisation,
                         interaction=self.interaction,
                         node=left.node,
@@ -415,7 +418,7 @@ class _Talk:
         if event.data.get("standby"):
             return
         message = await self.runner.messages.get(UUID(str(event.data["message"])))
-        if message is None or message.kind == "system":
+        if message is None or (message.kind == "system" and not UNREADABLE & message.extra.keys()):
             return
         crash_point("walk.heard")
         if self.walk is None:
@@ -444,7 +447,8 @@ class _Talk:
         if tree is None or manifest is None:
             await self._wait_without_tree(account)
             return
-        self._muted = message.automatic
+        may = MAY_ANSWER.get(message.channel)
+        self._muted = message.automatic or (may is not None and not may(False, 0, message.extra))
         thread = await runner.messages.thread(message.thread)
         self._sender = thread.address_value if thread is not None else ""
         self._tree = (tree.id, tree.version)
@@ -582,6 +586,7 @@ class _Talk:
                 "sender": self._sender,
                 "disclosed": self._disclosed or bool(messages),
                 "said_at": now if messages else self._said_at,
+                "muted": self._muted,
                 "at": now,
             },
             consumed=self._seq,
@@ -600,10 +605,11 @@ class _Talk:
         manifest = runner.manifests[self._channel]
         if self._muted or not turn.says:
             return []
-        if manifest.seat == MAIL:
+        may = MAY_ANSWER.get(self._channel)
+        if may is not None:
             since = datetime.fromtimestamp(self._now(), UTC) - timedelta(seconds=ACKNOWLEDGED_S)
             sent = await runner.messages.automatic_since(self._account, self._sender, since)
-            if sent >= ACKNOWLEDGED_MOST:
+            if not may(False, sent, {}):
                 self._log.warning("No more acknowledgements go to this address today", sent=sent)
                 return []
         disclose = ""

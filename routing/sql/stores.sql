@@ -337,7 +337,14 @@ SELECT interaction, tree, version, state, consumed FROM walk WHERE organisation_
 SELECT i.id FROM interaction i
 WHERE i.organisation_id = $1 AND i.ended_at IS NULL AND i.thread IS NOT NULL AND (i.state IN ('opened', 'qualifying')
     OR i.state IN ('waiting', 'offered')
-        AND EXISTS (SELECT FROM walk w WHERE w.organisation_id = i.organisation_id AND w.interaction = i.id))
+        AND EXISTS (SELECT FROM walk w WHERE w.organisation_id = i.organisation_id AND w.interaction = i.id)
+    OR i.state = 'active' AND EXISTS (
+        SELECT FROM walk w WHERE w.organisation_id = i.organisation_id AND w.interaction = i.id AND NOT EXISTS (
+            SELECT FROM path_step s
+            WHERE s.organisation_id = i.organisation_id AND s.interaction = i.id AND s.step > w.consumed
+                AND s.exit = 'accepted'
+        )
+    ))
 ORDER BY i.opened_at, i.id
 
 -- name: channel_secrets

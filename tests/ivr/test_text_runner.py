@@ -99,6 +99,43 @@ async def test_a_restart_at_any_moment_repeats_nothing_and_loses_nothing(databas
         assert house.refused == []
 
 
+async def test_the_way_to_a_person_is_noted_once_also_when_we_ended_as_somebody_took_it(
+    database: str,
+) -> None:
+    async with opened(database) as house:
+        await house.ready()
+        interaction = await house.write("un conseiller")
+        await house.runner.stop(0.0)
+        await house.accept()
+        await house.do(house.message("bonjour ?"))
+        for _ in range(2):
+            await house.restart()
+            assert house.path().count("messages.advisor:accepted") == 1
+        assert len(await house.said(interaction)) == 1, "the tree is silent"
+        await house.do(m.HandedBack(**house.base(), interaction=interaction, node="main", by="ana"))
+        await house.settled()
+        assert len(await house.said(interaction)) == 2
+        await house.restart()
+        assert house.path().count("messages.advisor:accepted") == 1
+        assert len(await house.said(interaction)) == 2
+
+
+async def test_what_was_given_back_while_nobody_heard_goes_on_in_the_tree(database: str) -> None:
+    async with opened(database) as house:
+        await house.ready()
+        interaction = await house.write("un conseiller")
+        await house.runner.stop(0.0)
+        await house.accept()
+        await house.do(m.HandedBack(**house.base(), interaction=interaction, node="main", by="ana"))
+        await house.do(house.message("un conseiller"))
+        await house.restart()
+        said = await house.said(interaction)
+        assert said[1].endswith("Que puis-je faire pour vous ?")
+        assert len(said) == 3
+        assert house.path().count("messages.advisor:accepted") == 1
+        assert (await house.state(interaction))[0] in ("waiting", "offered")
+
+
 async def test_a_walk_goes_on_after_a_restart_in_the_version_it_began_with(database: str) -> None:
     async with opened(database) as house:
         documents = shipped()[0]
@@ -237,6 +274,20 @@ async def test_a_mail_address_is_acknowledged_three_times_a_day_and_machines_nev
         before = len(house.told)
         await house.write("Je suis absent", account="box", subject="Absence", automatic=True)
         assert len(house.told) == before
+
+
+async def test_a_mail_that_must_not_be_answered_waits_without_an_acknowledgement(database: str) -> None:
+    async with opened(database) as house:
+        unknown = {"extra": {"no_return_path": True}, "address": "who@client.example"}
+        mail = await house.write("Bonjour", account="box", subject="Ma facture", **unknown)
+        assert (await house.state(mail), await house.said(mail)) == (("waiting", "facturation"), [])
+        bomb = {
+            "extra": {"quarantined": "nested too deep"},
+            "kind": "system",
+            "address": "bomb@client.example",
+        }
+        mail = await house.write("[…]", account="box", subject="Ma facture", **bomb)
+        assert (await house.state(mail), await house.said(mail)) == (("waiting", "facturation"), [])
 
 
 async def test_a_fault_of_ours_leads_to_a_person(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
