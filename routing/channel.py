@@ -7,6 +7,9 @@ A channel is one file in `routing/channels/`: MANIFEST, and three pure functions
 * `render(out, account, secrets, memory) -> Generator[Call, Reply, Result]`: the calls that send one message, one after
   another; each is answered by a Reply; the returned Result says what became of it.
 
+A file may also have `mint(out, account, secrets) -> str`, the id that a message of ours will have, and `may_answer`,
+the rule for answers by machines (see routing/channels).
+
 Nobody outside that file asks "which channel is it?": whoever needs to know something reads it from the manifest.
 """
 

@@ -278,7 +278,7 @@ async def test_a_mail_address_is_acknowledged_three_times_a_day_and_machines_nev
 
 async def test_a_mail_that_must_not_be_answered_waits_without_an_acknowledgement(database: str) -> None:
     async with opened(database) as house:
-        unknown = {"extra": {"no_return_path": True}, "address": "who@client.example"}
+        unknown: dict[str, Any] = {"extra": {"no_return_path": True}, "address": "who@client.example"}
         mail = await house.write("Bonjour", account="box", subject="Ma facture", **unknown)
         assert (await house.state(mail), await house.said(mail)) == (("waiting", "facturation"), [])
         bomb = {
