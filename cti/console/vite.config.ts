@@ -16,5 +16,5 @@ export default defineConfig({
     chunkSizeWarningLimit: 600,
   },
   server: { port: 17900, proxy: { '/api': { target: 'http://127.0.0.1:17901', ws: true } } },
-  test: { include: ['src/**/*.test.ts'], environment: 'node' },
+  test: { include: ['src/**/*.test.ts', 'widget/*.test.ts'], environment: 'node' },
 });

@@ -59,6 +59,7 @@ PAGES_EACH = 8  # of one visitor
 PAGES_ADDRESS = 60  # from one address
 RATE, BURST = 1.0, 20.0  # frames of one visitor a second
 ADDRESS_RATE, ADDRESS_BURST = 20.0, 200.0  # connections and frames of one IP address
+NEW_RATE, NEW_BURST = 0.2, 30.0  # visitors of one address who write for the first time, a second
 REFUSED = 40  # frames in a row above the rate, then the page is closed
 KEPT = 10_000
 ACCEPTED = 200  # client ids remembered of one visitor
@@ -123,6 +124,7 @@ class _Visitor:
     thread: UUID | None = None
     live: UUID | None = None
     wrote: bool = False
+    address: str = ""
     said: dict[str, str] = field(default_factory=dict)  # of themselves, not proved
     marked: dict[str, int] = field(default_factory=dict)  # read and delivered: up to which seq
     accepted: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -349,10 +351,10 @@ class Visitors:
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
 
-    def _pace(self, address: str) -> Pace:
+    def _pace(self, address: str, rate: float = ADDRESS_RATE, burst: float = ADDRESS_BURST) -> Pace:
         pace = self._paces.get(address)
         if pace is None:
-            pace = self._paces[address] = Pace(ADDRESS_RATE, ADDRESS_BURST)
+            pace = self._paces[address] = Pace(rate, burst)
             if len(self._paces) > KEPT:
                 self._paces.popitem(last=False)
         self._paces.move_to_end(address)
@@ -504,6 +506,9 @@ class Visitors:
         if not isinstance(id, str) or not CLIENT_ID.fullmatch(id):
             raise Refusal("client_id")
         if id not in visitor.accepted:
+            newcomers = self._pace(f"new {visitor.address}", NEW_RATE, NEW_BURST)
+            if visitor.thread is None and not visitor.wrote and not newcomers.allow(_now()):
+                raise Refusal("slow_down", 5.0)
             visitor.wrote = True  # before it is: its thread may be opened at once
             await self._taken(visitor, {**told, "client_id": id}, facts)
             if kind == "attachment":
@@ -714,6 +719,7 @@ class Visitors:
                 if found is None:
                     return _problem(401, "token", headers)
                 visitor = found
+            visitor.address = self._source(request)
             for frame in body.get("frames", [])[:FRAMES]:
                 if (done := await self._said(visitor, frame, _facts(request))) is not None:
                     answers.append(done)
@@ -783,6 +789,7 @@ class Visitors:
         except Unavailable:
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER)
             return
+        visitor.address = self._source(request)
         with self._opened(visitor, after) as page:
             page.give(welcome)
             showing = asyncio.create_task(self._showing(request, socket, page), name="visitor page")

@@ -25,7 +25,7 @@ from routing.aio.fetch import Fetcher
 from routing.aio.hooks import Hooks
 from routing.aio.outbox import Courier
 from routing.aio.postgres import pool, stores
-from routing.aio.visitors import BURST, TEXT_CHARS, Visitors
+from routing.aio.visitors import BURST, NEW_BURST, TEXT_CHARS, Visitors
 from routing.channels import CHANNELS, webchat
 from routing.site import Account, Hours
 from routing.store import Unavailable
@@ -379,6 +379,19 @@ async def test_an_address_that_knocks_without_end_is_refused(database: str, tmp_
                 statuses.append(answer.status)
         assert statuses[0] == 401
         assert 429 in statuses[-20:]
+
+
+async def test_an_address_does_not_make_contacts_without_end(database: str, tmp_path: Path) -> None:
+    async with street(database, tmp_path) as here:
+        codes = []
+        for _ in range(int(NEW_BURST) + 10):
+            body = {"hello": {}, "frames": [{"type": "message", "client_id": "c1", "text": "Bonjour"}]}
+            async with here.office.http.post(here.url, json=body, headers={"Origin": ORIGIN}) as answer:
+                codes.append((await answer.json())["frames"][1]["data"].get("code", "taken"))
+        assert codes[0] == "taken"
+        assert codes[-1] == "slow_down"
+        await here.office.handled()
+        assert len({row["contact"] for row in await here.office.messages()}) <= NEW_BURST + 3
 
 
 async def test_a_page_that_takes_nothing_is_cut_off(database: str, tmp_path: Path) -> None:
