@@ -24,7 +24,7 @@ def open_site(folder: Path, **changes: dict[str, Any]) -> Path:
     """
     yaml = YAML()
     site = yaml.load((ROOT / "config" / "site.example.yaml").read_text("utf-8"))
-    site["hours"] = {"bureau": ALWAYS, "permanence": ALWAYS}
+    site["hours"] = {"bureau": dict(ALWAYS), "permanence": dict(ALWAYS)}
     for section, entries in changes.items():
         for name, values in entries.items():
             if isinstance(values, dict) and name in site[section]:
