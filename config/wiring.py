@@ -68,6 +68,7 @@ LAG = Histogram(
 )
 READY = Gauge("monofil_ready", "1 when the server can take a call")
 LAG_EVERY_S = 0.05
+URGENT = 3  # connections kept for what providers send
 EVIDENCE_DAYS = 30  # how far back the figures of trees go at a start: a month of calls is read in a second
 CLOCK_LOOK_S = 0.05
 IDLE_COLLECTION_S = (
@@ -193,7 +194,8 @@ class Hotline:
         """Open every part; `stack` closes them."""
         settings, now = self.settings, self.now
         pool: asyncpg.Pool = await stack.enter_async_context(postgres.pool(dsn))
-        self.stores = stores = postgres.stores(pool, self.organisation, self.clock)
+        urgent: asyncpg.Pool = await stack.enter_async_context(postgres.pool(dsn, size=URGENT))
+        self.stores = stores = postgres.stores(pool, self.organisation, self.clock, urgent=urgent)
         now.secrets = await stores.accounts.secrets()
         now.forest = await _forest(stores)
         kept = await stores.bindings.all()

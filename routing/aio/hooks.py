@@ -42,6 +42,7 @@ BESIDE = 400  # requests being handled at once
 BESIDE_EACH = 100  # of one account
 FETCHES = 8
 LOOK_S = 5.0
+GATHER_S = 0.005  # between two looks: what comes meanwhile is found by one
 RETRY_S = 1.0  # after the database was away
 LATER_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # until a receipt's message may be known
 GIVE_UP_S = 600.0
@@ -371,6 +372,7 @@ class Hooks:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
                     await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
 
     async def _look(self) -> float:
         """Start what is to be handled; returns when to look again, in seconds."""
@@ -380,14 +382,15 @@ class Hooks:
         if len(self._beside) >= BESIDE:
             return LOOK_S
         fresh: dict[str, list[RawRequest]] = {}
-        wanted = await self._requests.unhandled(now, limit=2 * BESIDE, but=busy, without=list(self._beside))
+        wanted = await self._requests.unhandled(now, limit=BESIDE_EACH, but=busy, without=list(self._beside))
         for request in wanted:
             fresh.setdefault(request.account, []).append(request)
         for id, requests in fresh.items():
             self._parsing.add(id)
-            some = requests[:BESIDE_EACH]
-            self._beside |= {request.id: id for request in some}
-            self._start(self._account_of(id, some), f"hooks of {id}")
+            self._beside |= {request.id: id for request in requests}
+            self._start(self._account_of(id, requests), f"hooks of {id}")
+        if wanted:
+            return LOOK_S  # looks again as soon as these are parsed
         due = await self._requests.next_due(self._busy(), list(self._beside))
         return LOOK_S if due is None else min(LOOK_S, max(0.02, (due - now).total_seconds()))
 
@@ -518,9 +521,11 @@ class Hooks:
                 continue
             except Exception as error:
                 log.error("handled requests could not be marked", error=repr(error), exc_info=error)
+            full = len(self._beside) >= BESIDE_EACH  # then an account may be waiting for room
             for id in done:
                 self._beside.pop(id, None)
-            self._wake.set()
+            if full:
+                self._wake.set()
 
 
 class _Telling:

@@ -23,6 +23,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from routing.aio.crash import crash_point
+from routing.aio.together import Together
 from routing.figures import CONFIRMED_AFTER, Line, Rows
 from routing.figures import EVENTS as FIGURE_EVENTS
 from routing.identity import normalise, sort_name
@@ -497,6 +498,10 @@ class CaseFiles(_Store):
 
 
 class ContactBook(_Store):
+    def __init__(self, pool: asyncpg.Pool, organisation: UUID, clock: Clock) -> None:
+        super().__init__(pool, organisation, clock)
+        self._language = Together(self._languages)
+
     async def _persons(self, contacts: Sequence[UUID]) -> dict[UUID, Any]:
         return {row["id"]: row for row in await self._all("persons", list(contacts))}
 
@@ -522,8 +527,10 @@ class ContactBook(_Store):
         )
 
     async def language_in(self, interaction: UUID) -> str | None:
-        row = await self._one("language_in", interaction)
-        return None if row is None else row["language"]
+        return await self._language(interaction)
+
+    async def _languages(self, interactions: Sequence[UUID]) -> dict[UUID, str | None]:
+        return {row["id"]: row["language"] for row in await self._all("languages_in", list(interactions))}
 
     async def find(self, text: str, *, limit: int = 20, region: str = "FR") -> Sequence[ContactView]:
         words = text.strip()
@@ -669,6 +676,11 @@ _MESSAGE_SAME = tuple(
 
 
 class WrittenMessages(_Store):
+    def __init__(self, pool: asyncpg.Pool, organisation: UUID, clock: Clock) -> None:
+        super().__init__(pool, organisation, clock)
+        self._message, self._thread = Together(self._messages), Together(self._threads)
+        self._known = Together(self._knowns)
+
     async def _views(self, rows: Sequence[Any]) -> list[MessageView]:
         """With their attachments, in the order of the rows."""
         found: dict[UUID, list[AttachmentView]] = {}
@@ -678,8 +690,10 @@ class WrittenMessages(_Store):
         return [_message_view(row, tuple(found.get(row["id"], ()))) for row in rows]
 
     async def get(self, message: UUID) -> MessageView | None:
-        views = await self._views(await self._all("message", message))
-        return views[0] if views else None
+        return await self._message(message)
+
+    async def _messages(self, messages: Sequence[UUID]) -> dict[UUID, MessageView]:
+        return {view.id: view for view in await self._views(await self._all("messages", list(messages)))}
 
     async def of_case(self, case: UUID, *, last: int = 500) -> Sequence[MessageView]:
         return await self._views(await self._all("messages_of_case", case, last))
@@ -694,8 +708,15 @@ class WrittenMessages(_Store):
         return await self._views(await self._all("messages_of_thread", thread, seq, limit))
 
     async def known(self, account: str, external_ids: Sequence[str]) -> Mapping[str, Known]:
-        rows = await self._all("known_messages", account, list(external_ids)) if external_ids else []
-        return {row["external_id"]: Known(*row) for row in rows}
+        if len(external_ids) == 1:  # what most requests ask for
+            one = await self._known((account, external_ids[0]))
+            return {one.external_id: one} if one is not None else {}
+        found = await self._knowns([(account, each) for each in external_ids]) if external_ids else {}
+        return {name: known for (_, name), known in found.items()}
+
+    async def _knowns(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Known]:
+        rows = await self._all("known_messages", *map(list, zip(*names, strict=True)))
+        return {(row["account"], row["external_id"]): Known(*tuple(row)[:-1]) for row in rows}
 
     async def ours_until(
         self, account: str, address_kind: str, address: str, until: datetime
@@ -704,8 +725,10 @@ class WrittenMessages(_Store):
         return [Known(*row) for row in await self._all("ours_until", account, address_kind, value, until)]
 
     async def thread(self, thread: UUID) -> ThreadView | None:
-        row = await self._one("thread", thread)
-        return ThreadView(*row) if row else None
+        return await self._thread(thread)
+
+    async def _threads(self, threads: Sequence[UUID]) -> dict[UUID, ThreadView]:
+        return {row["id"]: ThreadView(*row) for row in await self._all("threads", list(threads))}
 
     async def thread_with(self, account: str, address_kind: str, address: str) -> ThreadView | None:
         row = await self._one("thread_with", account, address_kind, address)
@@ -869,9 +892,17 @@ class RowsOfFigures(_Store):
 
 
 def stores(
-    pool: asyncpg.Pool, organisation: UUID, clock: Clock, environment: Mapping[str, str] | None = None
+    pool: asyncpg.Pool,
+    organisation: UUID,
+    clock: Clock,
+    environment: Mapping[str, str] | None = None,
+    *,
+    urgent: asyncpg.Pool | None = None,
 ) -> Stores:
-    """Every store of one organisation. `environment`: where secrets of channels may stand; None: the process's."""
+    """Every store of one organisation. `environment`: where secrets of channels may stand; None: the process's.
+
+    `urgent`: a pool of its own for what providers send, so that their answers never wait behind somebody's reading.
+    """
     from routing.aio.parcels import StoredOutbox, StoredRequests  # made with this file's _Store
 
     there = (pool, organisation, clock)
@@ -887,7 +918,7 @@ def stores(
         timeline=CaseTimeline(*there),
         recordings=RecordingFiles(*there),
         log=EventLog(*there),
-        requests=StoredRequests(*there),
+        requests=StoredRequests(urgent or pool, organisation, clock),
         messages=WrittenMessages(*there),
         outbox=StoredOutbox(*there),
         walks=WrittenWalks(*there),

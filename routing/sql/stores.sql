@@ -153,10 +153,13 @@ FROM contact c LEFT JOIN contact_data d ON d.organisation_id = c.organisation_id
 WHERE c.organisation_id = $1 AND c.id IN (SELECT person_of($1, one) FROM unnest($2::uuid[]) AS one)
 ORDER BY d.sort_name, c.id
 
--- name: language_in
-SELECT d.language FROM interaction i JOIN contact_data d
-    ON d.organisation_id = i.organisation_id AND d.contact = person_of(i.organisation_id, i.contact)
-WHERE i.organisation_id = $1 AND i.id = $2
+-- name: languages_in
+SELECT i.id, (
+    SELECT d.language FROM contact_data d
+    WHERE d.organisation_id = $1 AND d.contact = CASE WHEN c.merged_into IS NULL THEN c.id ELSE person_of($1, c.id) END
+) AS language
+FROM interaction i JOIN contact c ON c.organisation_id = i.organisation_id AND c.id = i.contact
+WHERE i.organisation_id = $1 AND i.id = ANY ($2::uuid[])
 
 -- name: find_contacts
 SELECT d.contact FROM contact_data d JOIN contact c ON c.organisation_id = d.organisation_id AND c.id = d.contact
@@ -240,8 +243,8 @@ SELECT id FROM organisation WHERE short = $1
 -- name: organisations
 SELECT short, id FROM organisation ORDER BY short
 
--- name: message
-SELECT * FROM message_told WHERE organisation_id = $1 AND id = $2
+-- name: messages
+SELECT * FROM message_told WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
 
 -- name: messages_of_case
 SELECT * FROM (
@@ -271,8 +274,10 @@ FROM attachment a LEFT JOIN attachment_data d ON d.organisation_id = a.organisat
 WHERE a.organisation_id = $1 AND a.id = $2
 
 -- name: known_messages
-SELECT id, external_id, thread, interaction, case_id, direction, status FROM message
-WHERE organisation_id = $1 AND account = $2 AND external_id = ANY ($3::text[])
+SELECT m.* FROM unnest($2::text[], $3::text[]) AS w (account, external_id) CROSS JOIN LATERAL (
+    SELECT id, external_id, thread, interaction, case_id, direction, status, account FROM message m
+    WHERE m.organisation_id = $1 AND m.account = w.account AND m.external_id = w.external_id OFFSET 0
+) AS m
 
 -- A provider's mark of "read until" speaks of what had left us by then.
 -- name: ours_until
@@ -284,13 +289,13 @@ WHERE a.organisation_id = $1 AND a.kind = $3 AND a.value = $4 AND m.direction = 
     AND m.status IN ('sent', 'delivered') AND coalesce(m.sent_at, m.at) <= $5
 ORDER BY m.seq
 
--- name: thread
+-- name: threads
 SELECT t.id, t.account, t.channel, t.address, coalesce(d.kind, a.kind) AS kind, coalesce(d.value, '') AS value, a.contact,
     t.live, t.last_in_at, t.last_out
 FROM thread t
 JOIN address a ON a.organisation_id = t.organisation_id AND a.id = t.address
 LEFT JOIN address_data d ON d.organisation_id = t.organisation_id AND d.address = t.address
-WHERE t.organisation_id = $1 AND t.id = $2
+WHERE t.organisation_id = $1 AND t.id = ANY ($2::uuid[])
 
 -- name: thread_with
 SELECT t.id, t.account, t.channel, t.address, d.kind, d.value, a.contact, t.live, t.last_in_at, t.last_out
