@@ -17,6 +17,14 @@ from yarl import URL
 
 PORTS = frozenset({80, 443})
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+SPECIAL = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        "192.0.0.0/24",  # of protocols, and where some clouds keep the secrets of their machines (192.0.0.192)
+        "192.88.99.0/24", "64:ff9b:1::/48", "100::/64", "2001::/23", "3fff::/20", "5f00::/16", "fec0::/10",
+    )
+)  # fmt: skip
+"""Not of the open Internet by IANA's registries, whatever this Python's `is_global` says of all or some of them."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -35,6 +43,8 @@ def public(address: Address) -> bool:
             return False
         if inner is not None:
             return public(inner)
+    if any(address.version == network.version and address in network for network in SPECIAL):
+        return False
     return (
         address.is_global
         and not address.is_multicast

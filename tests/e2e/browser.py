@@ -173,6 +173,10 @@ class Page:
         """Errors of the console since the last time, refusals of the content policy among them."""
         return list(await self._do("complaints"))
 
+    async def abroad(self) -> dict[str, Any]:
+        """Since the last time: `asked`, addresses of others; `dialogs`. And how many `pages` are open now."""
+        return dict(await self._do("abroad"))
+
     async def sign_in(self, login: str, password: str) -> None:
         """By keyboard: the page that asks has its first field a tab away."""
         await self.see("#login")

@@ -1,0 +1,46 @@
+"""Spellings of addresses that nobody may make us ask for (after the URL tests of web-platform-tests, and more)."""
+
+INSIDE = r"""
+http://127.0.0.1/                      http://127.1/                        http://127.0.1/
+http://127.0.0.1./                     http://127.0.0.1../                  http://127.000.000.001/
+http://2130706433/                     http://017700000001/                 http://0x7f000001/
+http://0x7f.1/                         http://0177.1/                       http://0x7F.0.0.1./
+http://0x7f.0x0.0x0.0x1/               http://0177.0.0.01/                  http://127.0x0.1/
+http://4294967297/                     http://0xffffffff1/                  http://256.256.256.256/
+http://0x/                             http://0/                            http://0.0.0.0/
+http://00000.0/                        http://0x0.0/                        http://1.2.3.08/
+http://127。0。0。1/                   http://127．0．0．1/                 http://127｡0｡0｡1/
+http://①②⑦.⓪.⓪.①/                     http://１２７.０.０.１/              http://０Ｘｃ０．０２５０．０１/
+http://[::1]/                          http://[::]/                         http://[0:0:0:0:0:0:0:1]/
+http://[::127.0.0.1]/                  http://[::ffff:127.0.0.1]/           http://[::ffff:7f00:1]/
+http://[::ffff:0:127.0.0.1]/           http://[0:0:0:0:0:ffff:7f00:1]/      http://[::ffff:a9fe:a9fe]/
+http://[64:ff9b::127.0.0.1]/           http://[64:ff9b:1::7f00:1]/          http://[2002:7f00:1::]/
+http://[2002:a00:1::1]/                http://[2001::1]/                    http://[2001:db8::1]/
+http://[fe80::1]/                      http://[fe80::1%25lo]/               http://[::1%25lo]/
+http://[fc00::1]/                      http://[fd00:ec2::254]/              http://[fec0::1]/
+http://[ff02::1]/                      http://[100::1]/                     http://[3fff::1]/
+http://[5f00::1]/                      http://[2001:10::1]/                 http://[2001:20::1]/
+http://10.0.0.1/                       http://172.16.0.1/                   http://172.31.255.255/
+http://192.168.0.1/                    http://169.254.169.254/              http://100.64.0.1/
+http://100.100.100.200/                http://192.0.0.192/                  http://192.0.0.8/
+http://192.0.2.1/                      http://192.88.99.1/                  http://198.18.0.1/
+http://198.51.100.1/                   http://203.0.113.1/                  http://224.0.0.1/
+http://240.0.0.1/                      http://255.255.255.255/              http://localhost/
+http://localhost./                     http://LOCALHOST/                    http://ℓocalhost/
+http://localhost:80/                   http://loc%61lhost/                  http://ＬＯＣＡＬＨＯＳＴ/
+http://user@127.0.0.1/                 http://93.184.216.34@127.0.0.1/      http://:secret@93.184.216.34/
+http://127.0.0.1:secret@93.184.216.34/ http://127.0.0.1\@93.184.216.34/     http://93.184.216.34\@127.0.0.1/
+http://127.0.0.1%2f@x.example/         http://127.0.0.1%00.x.example/       http://%31%32%37.0.0.1/
+http://93.184.216.34&@127.0.0.1#@x/    http:///127.0.0.1/                   http:127.0.0.1/
+http:/127.0.0.1/                       //127.0.0.1/                         ///127.0.0.1/
+http://[127.0.0.1]/                    http://[::1]:80:80/                  http://[::1/
+http://[v1.a]/                         http://::1/                          http://127.0.0.1:65616/
+http://127.0.0.1:080/                  http://93.184.216.34:22/             http://93.184.216.34:0/
+http://93.184.216.34:8080/             http://93.184.216.34:-80/            http://1.2.3/
+ftp://93.184.216.34/                   file:///etc/passwd                   file://127.0.0.1/etc/passwd
+gopher://127.0.0.1:80/_GET             data:text/plain,x                    javascript:alert(1)
+ws://127.0.0.1/                        http+unix://%2frun%2fx.sock/         unix:/run/x.sock
+HTTP://127.0.0.1/                      hTtPs://[::1]/                       jar:http://127.0.0.1/!/
+http://                                http://?                             http://#
+http://..                              http://-                             blob:http://127.0.0.1/x
+"""
