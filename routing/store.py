@@ -630,6 +630,9 @@ class Outbox(Protocol):
     async def renew(self, worker: UUID, until: datetime) -> None:
         """A worker lives: its leases last until then."""
 
+    async def named(self, message: UUID, external_id: str) -> None:
+        """The id that we give to one that was taken: known from then on, even should it only perhaps be sent."""
+
     async def sent(self, message: UUID, external_id: str, at: datetime) -> None: ...
 
     async def echoed(self, message: UUID, external_id: str, at: datetime) -> None:
@@ -671,7 +674,7 @@ class Walks(Protocol):
     async def get(self, interaction: UUID) -> Walk | None: ...
 
     async def live(self) -> Sequence[UUID]:
-        """Written interactions that are opened, qualifying, waiting with a walk, or taken from one that has not heard."""
+        """Written interactions that are opened, qualifying, waiting with a walk, or taken before it heard of that."""
         ...
 
 

@@ -281,6 +281,7 @@ class Courier:
         try:
             secrets = await self._secrets.of(account.id)
             out = await self._outgoing(due, account, manifest)
+            out = await self._named(out, account, secrets)
         except Unavailable as error:
             return c.Failed(c.Failure.TRANSIENT, "database", str(error))
         except (OSError, ValueError) as error:
@@ -297,6 +298,15 @@ class Courier:
             BUGS.labels(account.channel).inc()
             log.error("a message could not be rendered", message=str(due.message), exc_info=error)
             return c.Failed(c.Failure.REFUSED, "rendering", f"our mistake: {type(error).__name__}")
+
+    async def _named(self, out: c.Outgoing, account: Account, secrets: c.Secrets) -> c.Outgoing:
+        """With an id of our own, where the channel gives one: stored first, so that answers find what perhaps left."""
+        mint = getattr(self._channels[account.channel], "mint", None)
+        if mint is None or out.own_id:
+            return out
+        out = replace(out, own_id=mint(out, account, secrets))
+        await self._outbox.named(out.message, out.own_id)
+        return out
 
     async def _paced(self, account: Account, manifest: c.Manifest, out: c.Outgoing) -> None:
         """Waits until the account's rates let it go."""
@@ -425,7 +435,10 @@ class Courier:
         before = [
             each
             for each in await self._messages.of_case(mine.case, last=REFERENCES)
-            if each.thread == due.thread and each.external_id and each.seq < mine.seq
+            if each.thread == due.thread
+            and each.external_id
+            and each.seq < mine.seq
+            and each.status not in ("failed", "dropped")
         ]
         subject = out.subject or next((each.subject for each in reversed(before) if each.subject), "")
         answered = next((each.external_id for each in reversed(before) if each.direction == "in"), "")

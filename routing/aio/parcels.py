@@ -120,6 +120,9 @@ class StoredOutbox(_Parcels):
     async def renew(self, worker: UUID, until: datetime) -> None:
         await self._do("renew", worker, until)
 
+    async def named(self, message: UUID, external_id: str) -> None:
+        await self._do("named", message, external_id)
+
     async def sent(self, message: UUID, external_id: str, at: datetime) -> None:
         await self._do("sent", message, external_id or None, at)
 

@@ -76,6 +76,9 @@ WHERE a.organisation_id = $1 AND a.message = ANY ($2::uuid[]) ORDER BY a.id
 -- name: renew
 UPDATE outbox SET lease_until = $3 WHERE organisation_id = $1 AND worker = $2 AND state = 'taken'
 
+-- name: named
+UPDATE outbox SET external_id = $3 WHERE organisation_id = $1 AND message = $2 AND state = 'taken'
+
 -- name: sent
 UPDATE outbox SET state = 'sent', external_id = $3, ended_at = $4, told = false, worker = NULL, lease_until = NULL
 WHERE organisation_id = $1 AND message = $2 AND state IN ('queued', 'taken', 'perhaps')

@@ -281,7 +281,7 @@ async def test_a_mail_that_must_not_be_answered_waits_without_an_acknowledgement
         unknown: dict[str, Any] = {"extra": {"no_return_path": True}, "address": "who@client.example"}
         mail = await house.write("Bonjour", account="box", subject="Ma facture", **unknown)
         assert (await house.state(mail), await house.said(mail)) == (("waiting", "facturation"), [])
-        bomb = {
+        bomb: dict[str, Any] = {
             "extra": {"quarantined": "nested too deep"},
             "kind": "system",
             "address": "bomb@client.example",

@@ -215,6 +215,22 @@ async def test_what_a_dead_sender_had_taken_is_perhaps_sent(database: str, tmp_p
         assert here.words == ["après"]
 
 
+async def test_an_id_of_our_own_is_known_before_anything_leaves(database: str, tmp_path: Path) -> None:
+    async with office(database, tmp_path) as here:
+        pigeon: Any = here.courier._channels["pigeon"]
+        pigeon.mint = lambda out, account, secrets: f"<{out.message}@us>"
+        interaction = await here.talking()
+        here.provider.answers = ["lost", failed("refused")]
+        for text, status in (("perdu", "perhaps"), ("refusé", "failed")):
+            message = await here.write(interaction, text)
+            await here.becomes(message, status)
+            view = await here.stores.messages.get(message)
+            assert view is not None
+            assert view.external_id == f"<{message}@us>"
+            known = await here.stores.messages.known("nest", [f"<{message}@us>"])
+            assert [each.message for each in known.values()] == [message]
+
+
 async def test_a_result_that_was_not_told_is_told_in_the_next_life(database: str, tmp_path: Path) -> None:
     async with office(database, tmp_path, courier=False) as here:
         interaction = await here.talking()
