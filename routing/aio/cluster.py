@@ -343,6 +343,7 @@ class Cluster:
             "timezone": "UTC",
             "log_timezone": "UTC",
             "cluster_name": "monofil",
+            "autovacuum_naptime": "10s",  # a young database outgrows its plans within a minute
         }
         words = ["-D", str(data), "-k", str(sockets)]
         for key, value in options.items():
