@@ -234,9 +234,7 @@ class Written:
         return await self.links.answer(request)
 
     async def _push(self, account: Account, call: PushCall) -> Reply:
-        if not self.opened:
-            return Reply(503)
-        return await self.visitors.push(account, call)
+        return await self.visitors.push(account, call) if self.opened else Reply(404)  # no page is open yet
 
     async def visit(self, request: web.Request) -> web.StreamResponse:
         """Whatever the pages of visitors ask for."""

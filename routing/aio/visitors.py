@@ -482,9 +482,7 @@ class Visitors:
                 )
                 return None
             case "read" | "delivered":
-                ids = await self._until(visitor, kind, said.get("seq"))
-                if ids:
-                    await self._taken(visitor, {"type": kind, "ids": ids}, facts)
+                await self._mark(visitor, kind, said.get("seq"), facts)
                 return None
             case "message":
                 told: Frame = {"type": kind, "text": _words(said.get("text"), TEXT_CHARS)}
@@ -510,7 +508,7 @@ class Visitors:
             if visitor.thread is None and not visitor.wrote and not newcomers.allow(_now()):
                 raise Refusal("slow_down", 5.0)
             visitor.wrote = True  # before it is: its thread may be opened at once
-            await self._taken(visitor, {**told, "client_id": id}, facts)
+            await self._taken(visitor, [{**told, "client_id": id}], facts)
             if kind == "attachment":
                 self._drop(str(said.get("upload_id")))
             visitor.accepted[id] = None
@@ -518,32 +516,32 @@ class Visitors:
                 visitor.accepted.popitem(last=False)
         return self._loose("status", {"client_id": id, "state": "received"})
 
-    async def _taken(self, visitor: _Visitor, frame: Frame, facts: Mapping[str, str]) -> None:
+    async def _taken(self, visitor: _Visitor, frames: list[Frame], facts: Mapping[str, str]) -> None:
         at = int(self._clock.unix() * 1000)
-        body = {"visitor": {**visitor.said, "id": visitor.id}, "at": at, "frames": [frame]}
+        body = {"visitor": {**visitor.said, "id": visitor.id}, "at": at, "frames": frames}
         try:
             await self._take_raw(visitor.account.id, json.dumps(body).encode(), facts)
         except Unavailable:
             raise Refusal("unavailable", 2.0) from None
 
-    async def _until(self, visitor: _Visitor, kind: str, seq: Any) -> list[str]:
-        """Our messages up to `seq` of which that is news."""
+    async def _mark(self, visitor: _Visitor, kind: str, seq: Any, facts: Mapping[str, str]) -> None:
+        """Our messages up to `seq` are there, or read. One that was perhaps sent is thereby known to be shown."""
         if not isinstance(seq, int) or isinstance(seq, bool) or not 0 < seq < 1 << 62:
             raise Refusal("seq")
         if visitor.thread is None and await self._thread(visitor) is None:
-            return []
+            return
         assert visitor.thread is not None
-        news = m.STATUS_RANK[kind]
-        rows = await self._messages.of_thread(visitor.thread, visitor.marked.get(kind, 0), limit=10 * ROWS)
-        visitor.marked[kind] = max(
-            [visitor.marked.get(kind, 0), *(row.seq for row in rows if row.seq <= seq)]
-        )
-        return [
-            row.external_id or str(row.id)
-            for row in rows
-            if row.seq <= seq and row.direction == "out" and m.STATUS_RANK.get(row.status, news) < news
-            and row.status not in NEVER_SHOWN
-        ]  # fmt: skip
+        since, news = visitor.marked.get(kind, 0), m.STATUS_RANK[kind]
+        found = await self._messages.of_thread(visitor.thread, since, limit=10 * ROWS)
+        rows = [row for row in found if row.seq <= seq]
+        ours = [row for row in rows if row.direction == "out" and m.STATUS_RANK.get(row.status, news) < news]
+        if ours:
+            frames: list[Frame] = [
+                {"type": "shown", "id": str(row.id)} for row in ours if row.status == "perhaps"
+            ]
+            ids = [row.external_id or str(row.id) for row in ours]
+            await self._taken(visitor, [*frames, {"type": kind, "ids": ids}], facts)
+        visitor.marked[kind] = max([since, *(row.seq for row in rows)])
 
     # ---- files ------------------------------------------------------------------------------------------------------
 

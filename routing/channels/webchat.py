@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from pydantic_core import from_json
 
 from routing.channel import (
     CHAT,
     Answer,
+    Echoed,
     Failed,
     Failure,
     File,
@@ -193,6 +195,12 @@ def _receipt(said: Mapping[str, Any], told: _Visitor, at: datetime | None) -> He
     return Receipt(peer=told.peer, at=at, status=_text(said.get("type")), external_ids=named)
 
 
+def _was_shown(said: Mapping[str, Any], told: _Visitor, at: datetime | None) -> Heard:
+    """A message of ours of which nobody knew whether it was sent stands on the visitor's page."""
+    id = _text(said.get("id"))
+    return Echoed(peer=told.peer, at=at, external_id=str(UUID(id)), ours=UUID(id))
+
+
 def _typing(said: Mapping[str, Any], told: _Visitor, at: datetime | None) -> Heard:
     return Typed(peer=told.peer, at=at, on=said.get("on") is True)
 
@@ -204,6 +212,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], _Visitor, datetime | None], 
     "end": _ended,
     "delivered": _receipt,
     "read": _receipt,
+    "shown": _was_shown,
     "typing": _typing,
 }
 

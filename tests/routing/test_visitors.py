@@ -272,6 +272,24 @@ async def test_what_is_on_its_way_holds_back_what_is_behind_it(database: str, tm
         here.office.courier = await Courier.__aenter__(shared)
 
 
+async def test_what_a_dead_sender_left_in_doubt_is_known_once_it_is_read(
+    database: str, tmp_path: Path
+) -> None:
+    async with street(database, tmp_path) as here, here.visit() as visit:
+        interaction = await here.talking(visit)
+        await here.office.courier.__aexit__(None, None, None)
+        message = await here.office.write(interaction, "Je regarde.")
+        outbox, clock = here.office.stores.outbox, here.office.line.clock
+        taken, _ = await outbox.take(clock.now(), worker=here.office.line.ids(), lease_s=1.0, limit=1)
+        assert [each.message for each in taken] == [message]
+        clock.pass_(60)
+        here.office.courier = await here.office.courier.__aenter__()
+        await here.office.becomes(message, "perhaps")
+        said = await visit.until("message", text="Je regarde.")
+        await visit.say("read", seq=said["seq"])
+        await here.office.becomes(message, "read")
+
+
 async def test_two_tabs_see_the_same(database: str, tmp_path: Path) -> None:
     async with street(database, tmp_path) as here, here.visit() as first, here.visit(first.token) as second:
         await here.talking(first)

@@ -9,6 +9,7 @@ from uuid import UUID
 from routing.channel import (
     Button,
     Call,
+    Echoed,
     Enclosed,
     Failed,
     Failure,
@@ -110,6 +111,9 @@ BODIES = {
         like(Unknown, what="broken call_me: no number"),
         like(Unknown, what="broken message: no client_id"),
         shows="unknown",
+    ),
+    "shown.json": body(
+        Echoed(peer=BARE, at=AT, external_id=str(MESSAGE), ours=MESSAGE), like(Unknown, peer=BARE)
     ),
     "no_visitor.json": body(like(Unknown, what="no visitor"), shows="no_sender"),
 }
