@@ -19,10 +19,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Wrote:
-    """Words of the customer, and the payload of the button if one was pressed. Only where a tree is read, not heard."""
+    """Words of the customer, and the payload of the button if one was pressed. Only where a tree is read, not heard.
+
+    `more`: further words wait already; until they are read, these are not misunderstood.
+    """
 
     text: str
     payload: str = ""
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -653,7 +653,7 @@ class Interpreter:
                     return anywhere
             if told.text.strip() == "0" and (target := self._to_person(now)) is not None:
                 return target
-        return self._by_words(node, told.text, now) or self._misread(now)
+        return self._by_words(node, told.text, now) or (None if told.more else self._misread(now))
 
     def _misread(self, now: float) -> str | None:
         return None if self.phase is Phase.DONE or self.phase is Phase.PARTING else self._no_match(now)

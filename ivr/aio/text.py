@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ivr.aio.lookup import Lookups
 from ivr.events import Command, Enqueue, HungUp, LanguageKnown, Left, LookUp, QueueTold, Wrote
 from ivr.evidence import Evidence
-from ivr.interpreter import Interpreter, Phase
+from ivr.interpreter import HUMAN, Interpreter, Phase
 from ivr.text import Message, Texts, disclosure, moment, render
 from ivr.tree import Forest, load
 from ivr.turn import Turn, go_on
@@ -57,7 +57,11 @@ REFUSALS = 20  # refusals of queues in one turn; then the customer waits where t
 LOOK_S = 30.0  # the idle are looked for at least so often: a clock may be shifted
 FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 TAKEN = frozenset({T.ACCEPTED, T.ASSIGNED})
-HEARD = frozenset({T.MESSAGE_RECEIVED, T.LEFT_QUEUE, T.ENQUEUED, T.HANDED_BACK}) | TAKEN | FINAL
+HEARD = (
+    frozenset({T.MESSAGE_RECEIVED, T.MESSAGE_WRITTEN, T.LEFT_QUEUE, T.ENQUEUED, T.HANDED_BACK})
+    | TAKEN
+    | FINAL
+)
 UNREADABLE = frozenset(
     {"quarantined", "unsupported"}
 )  # facts of what a customer wrote and only a person can judge
@@ -200,7 +204,7 @@ class TextRunner:
             if seat != VOICE and event.data.get("direction") == "in":
                 self._talk(interaction)
             return
-        if event.type not in HEARD:
+        if event.type not in HEARD or (event.type is T.MESSAGE_WRITTEN and not _elsewhere(event)):
             return
         if talk is None:
             closing = event.type is T.LEFT_QUEUE and event.data.get("how") == "closing"
@@ -270,6 +274,7 @@ class _Talk:
         self._disclosed = False
         self._said_at: float | None = None
         self._muted = False
+        self._answered = False  # by somebody, elsewhere: the tree says nothing more (B4)
         self._log = log.bind(interaction_id=str(interaction))
 
     def hear(self, event: Event | None) -> None:
@@ -316,7 +321,7 @@ class _Talk:
             self._account, self._channel = state["account"], state["channel"]
             self._sender = state["sender"]
             self._disclosed, self._said_at = state["disclosed"], state["said_at"]
-            self._muted = state.get("muted", False)
+            self._muted, self._answered = state.get("muted", False), state.get("answered", False)
             self._tree = (stored.tree, stored.version)
             self._versions = dict(state["trees"])
             forest = await self._forest()
@@ -369,6 +374,8 @@ class _Talk:
                 await self._handed_back(walk, str(event.data.get("node", "")))
         elif event.type is T.MESSAGE_RECEIVED:
             await self._message(event)
+        elif event.type is T.MESSAGE_WRITTEN:
+            self._answered = self._answered or _elsewhere(event)
         elif walk is None or walk.phase is not Phase.WAITING:
             pass
         elif event.type is T.LEFT_QUEUE and event.data.get("how") == "closing":
@@ -405,7 +412,7 @@ class _Talk:
                 )
 
     async def _handed_back(self, walk: Interpreter, node: str) -> None:
-        self._disclosed = False
+        self._disclosed = self._answered = False
         try:
             commands = walk.enter(node, self._now())
         except KeyError:
@@ -426,7 +433,11 @@ class _Talk:
                 await self._begin(message)
         elif not message.automatic and self.walk.phase is Phase.LISTENING:
             self._know(message)
-            await self._turn(self.walk, self.walk.step(Wrote(message.text, message.payload), self._now()))
+            payload = HUMAN if self._answered else message.payload
+            wrote = Wrote(message.text, payload, more=any(map(_speaks, self._inbox)))
+            await self._turn(self.walk, self.walk.step(wrote, self._now()))
+            if self._answered and not self._over and self.walk.phase is Phase.LISTENING:
+                await self._wait_without_tree(self._of(self.runner.site(), self._account))
 
     def _know(self, message: MessageView) -> None:
         assert self.walk is not None
@@ -587,6 +598,7 @@ class _Talk:
                 "disclosed": self._disclosed or bool(messages),
                 "said_at": now if messages else self._said_at,
                 "muted": self._muted,
+                "answered": self._answered,
                 "at": now,
             },
             consumed=self._seq,
@@ -603,7 +615,7 @@ class _Talk:
         """What the turn says, in the channel's way; nothing to machines, and not too often to one mail address."""
         runner = self.runner
         manifest = runner.manifests[self._channel]
-        if self._muted or not turn.says:
+        if self._muted or self._answered or not turn.says:
             return []
         may = MAY_ANSWER.get(self._channel)
         if may is not None:
@@ -679,3 +691,17 @@ class _Talk:
 
     def _now(self) -> float:
         return self.runner.clock.unix()
+
+
+def _elsewhere(event: Event) -> bool:
+    """Whether somebody answered without us."""
+    return event.type is T.MESSAGE_WRITTEN and event.data.get("author") == "elsewhere"
+
+
+def _speaks(event: Event | None) -> bool:
+    """Whether the customer said something with it that a tree reads."""
+    if event is None or event.type is not T.MESSAGE_RECEIVED:
+        return False
+    return not (
+        event.data.get("automatic") or event.data.get("standby") or event.data.get("kind") == "system"
+    )

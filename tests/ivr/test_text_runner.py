@@ -190,6 +190,48 @@ async def test_the_bot_is_silent_once_a_person_has_it_and_answers_again_when_it_
         assert house.refused == []
 
 
+async def test_the_bot_is_silent_once_somebody_has_answered_elsewhere(database: str) -> None:
+    async with opened(database) as house:
+        interaction = await house.write("Bonjour")
+        elsewhere = m.MessageEchoed(
+            **house.base(),
+            message=house.ids(),
+            account="page",
+            external_id="e1",
+            address_kind="psid",
+            address="psid-1",
+            text="Je m'en occupe.",
+        )
+        await house.do(elsewhere)
+        await house.restart()
+        assert await house.state(interaction) == ("qualifying", None)
+        before = await house.said(interaction)
+        assert before[1:] == ["Je m'en occupe."]
+        await house.write("Merci ! mon colis 123456789015")
+        assert await house.state(interaction) == ("waiting", "general")
+        assert await house.said(interaction) == before
+        await house.write("Vous êtes là ?")
+        assert await house.said(interaction) == before
+        await house.ready()
+        await house.accept()
+        await house.do(m.HandedBack(**house.base(), interaction=interaction, node="main", by="ana"))
+        await house.settled()
+        assert len(await house.said(interaction)) == 3
+
+
+async def test_what_is_written_in_a_burst_is_misunderstood_once(database: str) -> None:
+    async with opened(database) as house:
+        interaction = await house.write("Bonjour")
+        await house.runner.stop(0.0)
+        for text in ("alors voilà", "c'est compliqué", "bref"):
+            await house.do(house.message(text))
+        await house.restart()
+        assert await house.state(interaction) == ("qualifying", None)
+        assert len(await house.said(interaction)) == 2
+        await house.write("hum")
+        assert (await house.state(interaction))[0] == "waiting"
+
+
 async def test_an_answer_that_a_person_forestalls_is_never_sent(database: str) -> None:
     async with opened(database) as house:
         interaction = await house.write("Bonjour")
