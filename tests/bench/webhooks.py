@@ -72,9 +72,14 @@ class Writer:
     def forget(self) -> None:
         self.sent, self.took, self.late, self.statuses = {}, [], [], {}
 
-    async def write(self, customer: int, due: float) -> int:
-        """One message; returns its number once it is answered."""
-        number = self._count = self._count + 1
+    def number(self) -> int:
+        """Of the next message."""
+        self._count += 1
+        return self._count
+
+    async def write(self, customer: int, due: float, number: int | None = None) -> None:
+        """One message, due at that time (perf_counter); returns once it is answered."""
+        number = number or self.number()
         at = int(time.time() * 1000)
         said = {
             "sender": {"id": f"7{customer:07}"},
@@ -100,7 +105,6 @@ class Writer:
             self.took.append(time.perf_counter() - began)
         elif status == "404":
             raise CannotMeasure("this server takes no webhooks: /hooks is not there")
-        return number
 
 
 async def _messages(dsn: str) -> int:
@@ -119,6 +123,12 @@ async def grown(dsn: str, writer: Writer) -> None:
             due = began + n / 100.0
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             group.create_task(writer.write(9_000_000 + n, due))
+    await looked_at(dsn)
+    writer.forget()
+
+
+async def looked_at(dsn: str) -> None:
+    """Until PostgreSQL has looked at the tables that grew, at most GROWN_PATIENCE_S."""
     connection = await connect(dsn)
     try:
         for _ in range(round(GROWN_PATIENCE_S / LOOK_S)):
@@ -129,7 +139,6 @@ async def grown(dsn: str, writer: Writer) -> None:
             await asyncio.sleep(LOOK_S)
     finally:
         await connection.close()
-    writer.forget()
 
 
 async def answered(opened: house.House, writer: Writer, rate: float, seconds: float) -> Figures:
