@@ -755,7 +755,8 @@ class Distribution:
         item = self._items.get(event.interaction)
         advisor = self._roster.by_id.get(event.advisor)
         why, holder = "", None
-        if item is not None and item.state is not State.WAITING:
+        moves = item is not None and item.state is State.ACTIVE and item.advisor == event.holder
+        if item is not None and item.state is not State.WAITING and not moves:
             why, holder = "taken", item.advisor
         elif advisor is None:
             why = "unknown advisor"
@@ -778,6 +779,10 @@ class Distribution:
             if item.rules is not None:
                 self._aim(item)
             self._items[item.id] = item
+        elif moves:
+            left = self._stop_active(item)
+            self._out.append(Released(item.id, left.id, False))
+            self._depart(left)
         else:
             self._stop_waiting(item)
         item.epoch += 1

@@ -665,11 +665,22 @@ class Letters:
             assert row.offer is not None
             book.decided(book.step(steps.Accept(book.offer_numbers[row.offer])))
             return
-        if row.advisor is not None:
-            raise Refused("unchanged" if row.advisor == told.advisor else f"taken:{row.advisor}")
+        moves = told.over and row.state == State.ACTIVE and row.lent_to is None
+        if row.advisor == told.advisor:
+            raise Refused("unchanged")
+        if row.advisor is not None and not moves:
+            raise Refused(f"taken:{row.advisor}")
         person = book.person(row.contact)
         decisions = book.step(
-            steps.Assign(str(row.id), told.advisor, row.seat, person, queue=row.queue, epoch=row.epoch)
+            steps.Assign(
+                str(row.id),
+                told.advisor,
+                row.seat,
+                person,
+                queue=row.queue,
+                epoch=row.epoch,
+                holder=row.advisor,
+            )
         )
         epoch = row.epoch
         for decision in decisions:
@@ -678,6 +689,8 @@ class Letters:
             if isinstance(decision, steps.Assigned):
                 epoch = decision.epoch
         data = {"epoch": epoch, "how": "pulled", "by": told.by}
+        if row.advisor is not None:
+            data["from"] = row.advisor
         book.emit(T.ASSIGNED, data, interaction=row.id, advisor=told.advisor)
         book.decided(decisions)
 

@@ -499,12 +499,13 @@ class HandedBack(Submission):
 class InteractionTaken(Submission):
     """An advisor pulls a waiting interaction or takes it from the tree, or a supervisor gives it (Q20).
 
-    Refused `taken` with the holder when somebody has it: `taken:LOGIN`.
+    Refused `taken` with the holder when somebody has it: `taken:LOGIN`. With `over`, what an advisor has in hand moves.
     """
 
     interaction: UUID
     advisor: str
     by: str
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -594,7 +595,7 @@ class T(StrEnum):
     OFFER_ENDED = "offer.ended"  # offer, how: accepted | refused | missed | expired | cancelled, reason
     POP_SHOWN = "pop.shown"  # offer, after_ms, missed
     ACCEPTED = "interaction.accepted"  # offer, epoch
-    # epoch, how: direct (click-to-call, stays opened) | pulled (active at once), by
+    # epoch, how: direct (click-to-call, stays opened) | pulled (active at once), by, from (who had it, if anybody)
     ASSIGNED = "interaction.assigned"
     CONNECTED = "interaction.connected"  # outgoing call answered
     HELD = "interaction.held"

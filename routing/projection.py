@@ -666,6 +666,7 @@ def _accepted(event: Event, rows: Rows) -> list[Row]:
 
 def _assigned(event: Event, rows: Rows) -> list[Row]:
     """Given without an offer: a call that is to be placed stays opened, what is pulled is active at once."""
+    former = rows.get(InteractionRow, event.interaction).advisor
     given = _moved(event, rows, advisor=event.advisor, epoch=event.data["epoch"])
     if event.data.get("how") != "pulled":
         return [given]
@@ -673,6 +674,7 @@ def _assigned(event: Event, rows: Rows) -> list[Row]:
     return [
         replace(given, state="active", offer=None, avoid=[], accepted_at=event.at),
         _case_moved(event, rows, event.case, advisor=event.advisor),
+        *_idle(event, rows, former),
     ]
 
 

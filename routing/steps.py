@@ -130,7 +130,10 @@ class WrapupExtended:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Direct: click-to-call, or an advisor who pulls a waiting interaction. Answered by `Assigned` or `Denied`."""
+    """Direct: click-to-call, an advisor who pulls a waiting interaction, or one who is given that of another.
+
+    Answered by `Assigned` or `Denied`.
+    """
 
     interaction: str
     advisor: str
@@ -141,6 +144,7 @@ class Assign:
     exchange: str | None = (
         None  # an active interaction of his whose seat this one takes until it is over (F5)
     )
+    holder: str | None = None  # who has it, where it moves from one advisor to another without waiting
 
 
 @dataclass(frozen=True, slots=True)

@@ -456,17 +456,17 @@ async def take(ask: Ask, id: UUID) -> schemas.Interaction:
 
 @route("POST", f"{V1}/interactions/{{id}}/give", roles=SUPERVISORS, problems=(409,))
 async def give(ask: Ask, id: UUID, body: schemas.Give) -> schemas.Interaction:
-    """Give an interaction to an advisor."""
+    """Give an interaction to an advisor, also one that another has in hand."""
     cti = cti_of(ask)
     await cti.interaction(id)
     if cti.advisor(body.advisor) is None:
         known = ", ".join(a.id for a in cti.site().site.advisors)
         error = FieldError("advisor", f"one of {known}", body.advisor)
         raise Problem(422, "invalid", "There is no such advisor.", errors=[error])
-    return await _give(ask, id, body.advisor)
+    return await _give(ask, id, body.advisor, over=True)
 
 
-async def _give(ask: Ask, id: UUID, advisor: str) -> schemas.Interaction:
+async def _give(ask: Ask, id: UUID, advisor: str, *, over: bool = False) -> schemas.Interaction:
     cti = cti_of(ask)
     view = await cti.interaction(id)
     if view.seat == "voice":
@@ -475,7 +475,7 @@ async def _give(ask: Ask, id: UUID, advisor: str) -> schemas.Interaction:
         raise refuse(ask, 409, "over")
     if view.advisor == advisor and view.state == "active":
         return await cti.shown(id)
-    outcome = await cti.tell(InteractionTaken, interaction=id, advisor=advisor, by=ask.who.login)
+    outcome = await cti.tell(InteractionTaken, interaction=id, advisor=advisor, by=ask.who.login, over=over)
     await _refused(ask, outcome)
     return await cti.shown(id)
 

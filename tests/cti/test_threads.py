@@ -455,6 +455,14 @@ async def test_work_is_handed_on_to_a_queue_and_given_by_a_supervisor(database: 
         await presence(at, m.Presence.PAUSE, "a2")
         status, told = await boss.ask("POST", f"/interactions/{chat}/give", {"advisor": "a2"})
         assert (status, told["state"], told["advisor"]) == (200, "active", "a2"), told
+        status, told = await me.ask("POST", f"/interactions/{chat}/take")
+        assert (status, told["type"], told["holder"]) == (409, "/problems/taken", "a2")
+        async with me.page() as page:
+            await page.next("snapshot")
+            status, told = await boss.ask("POST", f"/interactions/{chat}/give", {"advisor": "a1"})
+            assert (status, told["state"], told["advisor"]) == (200, "active", "a1"), told
+            changed = await page.next("interaction.changed")
+            assert (changed["data"]["id"], changed["data"]["advisor"]) == (str(chat), "a1")
 
 
 async def test_cases_are_tagged_merged_and_taken_apart_again(database: str, tmp_path: Path) -> None:

@@ -95,6 +95,9 @@ def _owners(events: list[Event], site: Site) -> None:
                 free(it)
             case T.ACCEPTED | T.ASSIGNED:
                 assert event.advisor is not None
+                if (former := event.data.get("from")) is not None:
+                    assert owner[it] == former, f"I1: {it} is moved from who does not have it"
+                    free(it)
                 take(it, event.advisor)
             case T.SEAT_LENT:
                 used[owner[it], channel[it]] -= 1

@@ -377,6 +377,34 @@ async def test_an_advisor_takes_what_waits_or_what_the_tree_has_and_nobody_takes
         assert line.desk.advisor_state(other) == "ready", "no wrap-up after what was written"
 
 
+async def test_a_supervisor_gives_what_an_advisor_has_to_another_and_nobody_answers_twice(
+    database: str,
+) -> None:
+    async with written(database) as line:
+        chat = await line.chat()
+        await line.ready("a1")
+        await line.talk(chat)
+        give: dict[str, Any] = {"interaction": chat, "advisor": "a2", "by": "sue", "over": True}
+        assert (await line.tell(m.InteractionTaken, **give)).refused == "offline"
+        assert (await line.answer(chat)).advisor == "a1"
+        await line.ready("a2")
+        before = (await outbox(line))[-1]["message"]
+        await line.ok(m.InteractionTaken, **give)
+        row = line.desk.interaction(chat)
+        assert row is not None
+        assert (row.state, row.advisor, row.queue) == ("active", "a2", "general")
+        assert [line.desk.advisor_state(each) for each in ("a1", "a2")] == ["ready", "busy"]
+        late = {"author": "advisor", "by": "a1", "message": line.ids(), "text": "encore", "over": before}
+        assert (await line.tell(m.MessageWritten, interaction=chat, **late)).refused == "not_yours"
+        assert (await line.answer(chat, over=before)).advisor == "a2"
+        assert (await line.tell(m.InteractionTaken, **give)).refused == "unchanged"
+    async with written(database) as line:
+        row = line.desk.interaction(chat)
+        assert row is not None
+        assert (row.state, row.advisor) == ("active", "a2")
+        await line.ok(m.InteractionClosed, interaction=chat, by="a2")
+
+
 async def test_help_is_asked_and_answered_once_while_the_interaction_stays(database: str) -> None:
     async with written(database) as line:
         await line.ready("a1")
