@@ -31,6 +31,7 @@ from routing.store import ChannelSecrets, Known, Messages, Outbox, RawRequest, R
 
 BODY_BYTES = 5 << 20
 READ_S = 10.0  # a provider sends its body within
+STORE_S = 4.0  # it is stored within, or the provider is asked to come again
 GROUP = 200  # requests in one transaction
 GROUP_BYTES = 16 << 20
 WAITING_BYTES = 64 << 20  # bodies that wait to be stored; more are told to come again
@@ -241,18 +242,19 @@ class Hooks:
             body=body,
         )
         try:
-            judged = self._channels[account.channel].verify(asked, account, await self._of(account))
-            if not judged.accepted:
-                judged = await self._judged_anew(asked, account, judged)
-            if not judged.accepted:
-                pace.spend(now, REFUSED_COST)
-                status = judged.status if judged.status >= 400 else 401
-                log.warning("a request was not the provider's", account=account.id, why=judged.why)
-                return web.Response(status=status, text=judged.body)
-            crash_point("hook.verified")
-            if request.method == hdrs.METH_POST:
-                await self.take(account.id, body, _kept(asked.headers))
-        except Unavailable:
+            async with asyncio.timeout(STORE_S):
+                judged = self._channels[account.channel].verify(asked, account, await self._of(account))
+                if not judged.accepted:
+                    judged = await self._judged_anew(asked, account, judged)
+                if not judged.accepted:
+                    pace.spend(now, REFUSED_COST)
+                    status = judged.status if judged.status >= 400 else 401
+                    log.warning("a request was not the provider's", account=account.id, why=judged.why)
+                    return web.Response(status=status, text=judged.body)
+                crash_point("hook.verified")
+                if request.method == hdrs.METH_POST:
+                    await self.take(account.id, body, _kept(asked.headers))
+        except (Unavailable, TimeoutError):
             return web.Response(status=503, headers={hdrs.RETRY_AFTER: "2"})
         return web.Response(status=judged.status, text=judged.body, content_type="text/plain")
 
