@@ -193,6 +193,13 @@ class Advisors:
             if self._tasks:
                 await asyncio.wait(set(self._tasks), timeout=10.0)
 
+    async def served(self, customers: int) -> None:
+        """Until so many have been offered and closed, or OFFER_PATIENCE_S is over."""
+        for _ in range(round(OFFER_PATIENCE_S / LOOK_S)):
+            if len(self.offered) >= customers and not self._tasks:
+                break
+            await asyncio.sleep(LOOK_S)
+
     def _frame(self, login: str, frame: Frame) -> None:
         now = time.perf_counter()
         if frame["type"] == "offer.made":
@@ -304,6 +311,7 @@ async def measure(quick: bool) -> Figures:
         writer, advisors = Writer(opened.server.http, http), Advisors()
         async with advisors.ready(opened, ADVISORS):
             await grown(opened.dsn, writer)
+            await advisors.served(GROWN)
             offers = await offered(opened, writer, advisors, OFFERS_PER_S, seconds)
         print(
             f"{OFFERS_PER_S:5g}/s  offer: p50 {offers['to_offer']['p50_ms']} ms,"
