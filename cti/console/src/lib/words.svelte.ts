@@ -102,15 +102,10 @@ export function spell(seconds: number | null | undefined): string {
   const unit = (value: number, name: string): string =>
     number(value, { style: 'unit', unit: name, unitDisplay: 'short' });
   if (whole < 60) return unit(whole, 'second');
-  if (whole < 3600) {
-    return whole % 60 && whole < 600
-      ? `${unit(Math.floor(whole / 60), 'minute')} ${unit(whole % 60, 'second')}`
-      : unit(Math.round(whole / 60), 'minute');
-  }
-  if (whole < 86_400) {
-    const minutes = Math.round((whole % 3600) / 60);
-    return unit(Math.floor(whole / 3600), 'hour') + (minutes ? ` ${unit(minutes, 'minute')}` : '');
-  }
+  if (whole % 60 && whole < 600) return `${unit(Math.floor(whole / 60), 'minute')} ${unit(whole % 60, 'second')}`;
+  const minutes = Math.round(whole / 60);
+  if (minutes < 60) return unit(minutes, 'minute');
+  if (minutes < 1_440) return unit(Math.floor(minutes / 60), 'hour') + (minutes % 60 ? ` ${unit(minutes % 60, 'minute')}` : '');
   return unit(Math.round(whole / 86_400), 'day');
 }
 

@@ -13,6 +13,9 @@ describe('words and figures', () => {
   it('spells what has ended in the reader’s language', () => {
     expect(plain(spell(252))).toBe('4 min 12 s');
     expect(plain(spell(5))).toBe('5 s');
+    expect(plain(spell(3_599))).toBe('1 h');
+    expect(plain(spell(86_399))).toBe('1 j');
+    expect(plain(spell(5_400))).toBe('1 h 30 min');
     expect(plain(spell(2 * 86_400))).toBe('2 j');
     language.set('en');
     expect(plain(spell(252))).toBe('4 min 12 sec');
