@@ -83,7 +83,8 @@ class Console:
     counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPORTS_AT_ONCE))
 
     def __post_init__(self) -> None:
-        self.uploads = Uploads(Fetcher(self.data_dir), self.clock, self.ids)
+        folder = self.data_dir / "uploads" / str(self.desk.organisation)
+        self.uploads = Uploads(Fetcher(self.data_dir), self.clock, self.ids, folder)
 
     async def submit(self, kind: Callable[..., Submission], **values: Any) -> Outcome:
         """Submit, and raise a Problem when the desk has refused; what is so already needs no change and is no error."""

@@ -1,13 +1,17 @@
-"""Files that advisors have uploaded and not sent yet: on the disk, and described in memory until they are."""
+"""Files that advisors have uploaded and not sent yet: on the disk, each described in a file of its own until it is."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
+
+import structlog
 
 from routing.aio.fetch import Fetcher, Stored
 from routing.models import Clock, Ids
@@ -16,6 +20,8 @@ KEPT = timedelta(hours=12)  # an advisor's day; what was not sent by then is del
 MOST = 5_000  # of all advisors together; the oldest gives way
 NAME_CHARS = 120
 READ_AT_ONCE = 8  # files that are held in memory while they come
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +35,15 @@ class Upload:
 
 
 class Uploads:
-    """Known until they are sent or too old. What a restart forgets must be attached again."""
+    """Known until they are sent or too old, also after a restart: `folder` holds what is known of each."""
 
-    def __init__(self, files: Fetcher, clock: Clock, ids: Ids) -> None:
-        self._files, self._clock, self._ids = files, clock, ids
+    def __init__(self, files: Fetcher, clock: Clock, ids: Ids, folder: Path) -> None:
+        self._files, self._clock, self._ids, self._folder = files, clock, ids, folder
         self.reading = asyncio.Semaphore(READ_AT_ONCE)
-        self._known: dict[UUID, Upload] = {}
+        self._known: dict[UUID, Upload] = {upload.id: upload for upload in _kept(folder)}
+        self._former = frozenset(
+            self._known
+        )  # may have been sent just before we ended: their bytes are left alone
 
     async def keep(self, login: str, name: str, said: str, content: bytes, most: int) -> Upload | str:
         """Keep the bytes of a file, or the word why not: empty | too_large | quarantined."""
@@ -46,6 +55,7 @@ class Uploads:
                 await asyncio.to_thread(self._files.path(stored.path).unlink, missing_ok=True)
             return stored.failed
         upload = Upload(id, login, self._clock.now(), kind_of(stored.type), plain_name(name), stored)
+        await asyncio.to_thread(_write, upload, self._folder)
         self._known[id] = upload
         return upload
 
@@ -59,7 +69,9 @@ class Uploads:
 
     def sent(self, id: UUID) -> None:
         """It belongs to a message now."""
-        self._known.pop(id, None)
+        if self._known.pop(id, None) is not None:
+            with contextlib.suppress(OSError):
+                _place(self._folder, id).unlink(missing_ok=True)
 
     async def _forget_old(self) -> None:
         until = self._clock.now() - KEPT
@@ -68,7 +80,36 @@ class Uploads:
         for upload in old:
             self._known.pop(upload.id, None)
         if old:
-            await asyncio.to_thread(_delete, [self._files.path(u.stored.path) for u in old])
+            places = [self._files.path(u.stored.path) for u in old if u.id not in self._former]
+            await asyncio.to_thread(_delete, places + [_place(self._folder, u.id) for u in old])
+
+
+def _place(folder: Path, id: UUID) -> Path:
+    return folder / f"{id}.json"
+
+
+def _write(upload: Upload, folder: Path) -> None:
+    """Whole or not at all."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    told = asdict(upload) | {"id": str(upload.id), "at": upload.at.isoformat()}
+    beside = folder / f".{upload.id}"
+    beside.touch(mode=0o600)
+    beside.write_text(json.dumps(told), "utf-8")
+    beside.replace(_place(folder, upload.id))
+
+
+def _kept(folder: Path) -> list[Upload]:
+    """What a former life knew, oldest first."""
+    found = []
+    for path in folder.glob("*.json"):
+        try:
+            told = json.loads(path.read_text("utf-8"))
+            stored = Stored(**told.pop("stored"))
+            id, at = UUID(told.pop("id")), datetime.fromisoformat(told.pop("at"))
+            found.append(Upload(id=id, at=at, stored=stored, **told))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("an upload is not known any more", file=path.name, why=type(error).__name__)
+    return sorted(found, key=lambda upload: upload.at)
 
 
 def _delete(paths: list[Path]) -> None:

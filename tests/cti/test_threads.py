@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 
+from cti.aio.uploads import KEPT, Uploads
 from routing import models as m
 from tests.cti.house import Browser, House, house
 
@@ -295,6 +296,29 @@ async def upload(
     headers = {"Origin": at.base, "X-CSRF-Token": me.csrf}
     async with me.http.post(f"{at.base}/api/v1/attachments", data=form, headers=headers) as answer:
         return answer.status, await answer.json()
+
+
+async def test_a_file_that_waits_to_be_sent_outlives_a_restart(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        me = await at.browser("a1")
+        ids = [UUID((await upload(at, me, PNG, f"{n}.png"))[1]["id"]) for n in range(3)]
+        folder = tmp_path / "uploads" / str(at.line.organisation)
+        (folder / f"{ids[2]}.json").write_text("{")
+        again = Uploads(at.console.uploads._files, at.line.clock, at.line.ids, folder)
+        one = again.get(ids[0], "a1")
+        assert one == at.console.uploads.get(ids[0], "a1")
+        assert one is not None
+        assert again.path(one.stored.path).read_bytes() == PNG
+        assert (again.get(ids[0], "a2"), again.get(ids[2], "a1")) == (None, None)
+        again.sent(ids[0])
+        assert sorted(path.stem for path in folder.iterdir()) == sorted(str(id) for id in ids[1:])
+        at.line.clock.pass_(KEPT.total_seconds() + 1)
+        assert not isinstance(await again.keep("a1", "new.png", "", PNG, 1 << 20), str)
+        assert again.get(ids[1], "a1") is None
+        assert not (folder / f"{ids[1]}.json").exists()
+        kept = at.console.uploads.get(ids[1], "a1")
+        assert kept is not None
+        assert again.path(kept.stored.path).exists(), "perhaps it was sent just before the end"
 
 
 async def test_a_file_is_uploaded_sent_and_shown_as_what_its_bytes_are(database: str, tmp_path: Path) -> None:
