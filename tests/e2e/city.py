@@ -20,10 +20,10 @@ from ruamel.yaml import YAML
 from config import journey
 from config import site as site_file
 from config.demo import PARCELS
-from config.graph import GraphDouble
+from config.graph import Arrived, Customer, GraphDouble
 from config.journey import PostOffice
 from cti.aio.headless import HeadlessConsole
-from tests.e2e.hotline import Hotline, open_hotline
+from tests.e2e.hotline import LONG_S, Hotline, open_hotline
 from tests.e2e.served import ROOT, Served, open_site
 
 CLOCK_SEEN_S = 0.25  # the server looks at its clock file so often
@@ -78,6 +78,7 @@ class City:
     clock: Clock
     moments: tuple[datetime, datetime, datetime, datetime]
     consoles: dict[str, HeadlessConsole] = field(default_factory=dict)
+    _people: int = 0
 
     @property
     def server(self) -> Served:
@@ -109,6 +110,59 @@ class City:
             return await connection.fetchval(question, *arguments)
         finally:
             await connection.close()
+
+    async def sql_until(self, question: str, *arguments: Any) -> Any:
+        """The first value that is true."""
+        found: list[Any] = []
+
+        async def there() -> bool:
+            found[:] = [await self.sql(question, *arguments)]
+            return bool(found[0])
+
+        await self.hotline.until(there)
+        return found[0]
+
+    # ---- customers on Messenger
+
+    async def chooses_french(self, name: str, words: str = "Bonjour, une question") -> Customer:
+        """A new customer whom we know by name writes, and is before the main menu."""
+        self._people += 1
+        customer = self.graph.customer(f"2400100020003{self._people:04}", name)
+        await customer.writes(words)
+        await self.told(customer, "Français ou English")
+        file = await self.hotline.admin.get(f"/cases/{await self.case_of(customer)}")
+        await self.hotline.admin.patch(f"/contacts/{file['contact']}", {"name": name})
+        await self.graph.settled()
+        await customer.taps("Français")
+        await self.told(customer, "Que puis-je faire")
+        await self.graph.settled()
+        return customer
+
+    async def comes(self, name: str, words: str = "Bonjour, une question") -> Customer:
+        """A new customer asks for a person."""
+        customer = await self.chooses_french(name, words)
+        await customer.writes("je veux parler à un conseiller")
+        return customer
+
+    async def told(self, customer: Customer, words: str) -> Arrived:
+        """The newest message with these words that reached a customer."""
+        found = await self.graph.until(lambda: [m for m in customer.inbox if words in m.text], LONG_S)
+        return found[-1]
+
+    async def live(self, customer: Customer) -> str:
+        """The interaction that goes on with a customer, once there is one."""
+        question = (
+            "SELECT t.live FROM thread t JOIN address_data a ON a.address = t.address WHERE a.value = $1"
+        )
+        return str(await self.sql_until(question, customer.psid))
+
+    async def case_of(self, customer: Customer) -> str:
+        """That of the last interaction with a customer."""
+        question = (
+            "SELECT i.case_id FROM interaction i JOIN thread t ON t.id = i.thread "
+            "JOIN address_data a ON a.address = t.address WHERE a.value = $1 ORDER BY i.opened_at DESC LIMIT 1"
+        )
+        return str(await self.sql_until(question, customer.psid))
 
     @contextlib.asynccontextmanager
     async def signed_in(self, login: str, *, ready: bool = True) -> AsyncIterator[HeadlessConsole]:
