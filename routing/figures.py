@@ -18,6 +18,7 @@ What happens when:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -466,8 +467,14 @@ def _talks(lives: Iterable[_Life], gap: timedelta) -> list[_Talk]:
     return talks
 
 
-def count(rows: Rows, site: Site, start: datetime, end: datetime) -> list[Counted]:
-    """Every fact of the period, by time. `rows` must reach back and forth as FigureRows.between says."""
+def count(
+    rows: Rows, site: Site, start: datetime, end: datetime, now: datetime | None = None
+) -> list[Counted]:
+    """Every fact of the period, by time. `rows` must reach back and forth as FigureRows.between says.
+
+    An hour that is not over at `now` has not been missed; None: the whole period is over.
+    """
+    known = end if now is None else min(end, now)
     lives = _lives(rows, end)
     opening = _Opening(site)
     found: list[Counted] = []
@@ -478,7 +485,7 @@ def count(rows: Rows, site: Site, start: datetime, end: datetime) -> list[Counte
     for life in lives.values():
         found += _handled(life)
         if life.direction == "in":
-            found += _calls(life, opening) if life.thread is None else _letters(life, opening, end)
+            found += _calls(life, opening) if life.thread is None else _letters(life, opening, known)
         found += _sent(life)
     later = _contacts(rows)
     for talk in _talks(lives.values(), timedelta(hours=site.conversation_gap_h)):
@@ -524,8 +531,11 @@ def _calls(life: _Life, opening: _Opening) -> list[Counted]:
     return found
 
 
-def _letters(life: _Life, opening: _Opening, end: datetime) -> list[Counted]:
-    """What counts per message: each customer's message, and the first human reply to it in its interaction."""
+def _letters(life: _Life, opening: _Opening, known: datetime) -> list[Counted]:
+    """What counts per message: each customer's message, and the first human reply to it in its interaction.
+
+    `known`: what comes later has not happened yet.
+    """
     found: list[Counted] = []
     replies = [line for line in life.lines if line.human]
     answers = [line.when for line in life.lines if line.author != "customer"]
@@ -542,7 +552,7 @@ def _letters(life: _Life, opening: _Opening, end: datetime) -> list[Counted]:
         elif life.stays or life.accepted:
             due = opening.passed(life.last_queue, line.when, WITHIN_S)
             owed = life.ended is None or life.outcome in ("abandoned", "interrupted")
-            if owed and due is not None and due < end:
+            if owed and due is not None and due < known:
                 found.append(_of(life, "unanswered", due, line.id))
     if life.archived and not replies and life.ended is not None:
         found.append(_of(life, "archived", life.ended, life.id))
@@ -850,10 +860,10 @@ def chosen(
 
 
 def _series(counted: Sequence[Counted], start: datetime, end: datetime) -> Series:
-    length_s = (end - start).total_seconds()
+    first = math.floor(start.timestamp())
+    length_s = math.ceil(end.timestamp()) - first
     step_s = next((s for s in INTERVALS_S if length_s / s <= MOST_INTERVALS), INTERVALS_S[-1])
-    first = int(start.timestamp())
-    cells: list[list[Counted]] = [[] for _ in range(max(1, -int(-length_s // step_s)))]
+    cells: list[list[Counted]] = [[] for _ in range(max(1, math.ceil(length_s / step_s)))]
     for fact in counted:
         cells[int((fact.at.timestamp() - first) // step_s)].append(fact)
     told = [values(cell, distinct=True) for cell in cells]
@@ -875,9 +885,10 @@ def statistics(
     queue: str | None = None,
     channel: str | None = None,
     advisor: str | None = None,
+    now: datetime | None = None,
 ) -> Statistics:
-    """Everything that a report of [start, end) shows, from the rows of `FigureRows.between`."""
-    counted = chosen(count(rows, site, start, end), queue=queue, channel=channel, advisor=advisor)
+    """Everything that a report of [start, end) shows, from the rows of `FigureRows.between`. `now` as in `count`."""
+    counted = chosen(count(rows, site, start, end, now), queue=queue, channel=channel, advisor=advisor)
     cells: dict[tuple[str | None, str], list[Counted]] = {}
     for fact in counted:
         cells.setdefault((fact.queue, fact.channel), []).append(fact)
@@ -911,6 +922,7 @@ def listed(
     queue: str | None = None,
     channel: str | None = None,
     advisor: str | None = None,
+    now: datetime | None = None,
 ) -> list[Counted]:
     """What stands behind a figure's numerator or denominator, oldest first; KeyError for an unknown figure.
 
@@ -921,7 +933,7 @@ def listed(
     name = figure if figure in FIGURES else figure.rpartition(".")[0]
     made = FIGURES[name]
     wanted = made.denominator if part == "denominator" and made.denominator is not None else made.numerator
-    facts = chosen(count(rows, site, start, end), queue=queue, channel=channel, advisor=advisor)
+    facts = chosen(count(rows, site, start, end, now), queue=queue, channel=channel, advisor=advisor)
     if queue is None or channel is None:
         facts = _distinct(facts)
     gone = Counter(fact.unit for fact in facts if fact.what in wanted.less)

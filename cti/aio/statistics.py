@@ -46,9 +46,18 @@ async def statistics(
     since, until = _interval(ask, from_, to)
     site = cti_of(ask).site().site
     async with cti_of(ask).counting:
+        now = cti_of(ask).clock.now()
         found = await _rows(ask, since, until)
         told = await asyncio.to_thread(
-            figures.statistics, found, site, since, until, queue=queue, channel=channel, advisor=advisor
+            figures.statistics,
+            found,
+            site,
+            since,
+            until,
+            queue=queue,
+            channel=channel,
+            advisor=advisor,
+            now=now,
         )
     return schemas.Statistics(
         since=told.start,
@@ -81,6 +90,7 @@ async def list_statistics(
     cti = cti_of(ask)
     since, until = _interval(ask, from_, to)
     async with cti_of(ask).counting:
+        now = cti.clock.now()
         found = await _rows(ask, since, until)
         try:
             facts = await asyncio.to_thread(
@@ -94,6 +104,7 @@ async def list_statistics(
                 queue=queue if queue != NO_QUEUE else None,
                 channel=channel,
                 advisor=advisor,
+                now=now,
             )
         except KeyError:
             known = ", ".join(figures.FIGURES)

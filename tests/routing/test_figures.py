@@ -115,7 +115,7 @@ def _event(
     return None, {}, None
 
 
-def report(story: str, start: str = "2026-11-23", end: str = "2026-12-07", **only: str) -> f.Statistics:
+def report(story: str, start: str = "2026-11-23", end: str = "2026-12-07", **only: Any) -> f.Statistics:
     rows = told(story)
     return f.statistics(rows, SITE, day(start), day(end), **only)
 
@@ -281,6 +281,38 @@ def test_the_strict_share_counts_those_who_still_wait_and_leaves_out_the_archive
     assert (next_day.within_hour, next_day.within_hour_strict) == (None, 0.0)  # eve's hour is over at 08:30
 
 
+def test_an_hour_that_is_not_over_has_not_been_missed_however_far_the_report_reaches() -> None:
+    rows = told("""
+        2026-11-23 09:00 ann opened email
+        2026-11-23 09:00 ann writes
+        2026-11-23 09:00 ann enqueued letters
+        2026-11-23 09:30 ann accepted lea
+        2026-11-23 09:30 ann replies lea
+        2026-11-23 10:00 bob opened email
+        2026-11-23 10:00 bob writes
+        2026-11-23 10:00 bob enqueued letters
+    """)
+    start, end = day("2026-11-23"), day("2026-11-24")
+    for clock, strict in (("10:59", 1.0), ("11:01", 0.5)):
+        now = datetime.fromisoformat(f"2026-11-23T{clock}").replace(tzinfo=PARIS)
+        assert f.statistics(rows, SITE, start, end, now=now).totals.within_hour_strict == strict
+        missed = f.listed(rows, SITE, start, end, "within_hour_strict", part="denominator", now=now)
+        assert len(missed) == round(1 / strict)
+
+
+def test_a_report_may_begin_and_end_within_a_second() -> None:
+    rows = told("""
+        2026-11-23 09:59:59 ann opened email
+        2026-11-23 09:59:59 ann writes
+        2026-11-23 10:00:00.300 bob opened email
+        2026-11-23 10:00:00.300 bob writes
+    """)
+    end = datetime(2026, 11, 23, 10, 0, 0, 400_000, tzinfo=PARIS)
+    for length in (timedelta(minutes=15), timedelta(hours=1), timedelta(days=1), timedelta(seconds=0.2)):
+        figures = f.statistics(rows, SITE, end - length, end)
+        assert sum(figures.series.received) == figures.totals.received >= 1
+
+
 def test_automation_needs_an_answer_and_nobody_who_was_asked_for_in_vain() -> None:
     story = """
         2026-11-23 09:00 ann opened messenger           # served by the bot
@@ -438,7 +470,7 @@ def test_every_number_opens_a_list_as_long_as_it_says(seed: int) -> None:
     for row in told_of.rows:
         if row.queue is None or row.channel is None:
             continue
-        where = {"channel": row.channel, "queue": row.queue}
+        where: dict[str, Any] = {"channel": row.channel, "queue": row.queue}
         for name in COUNTS:
             found = f.listed(rows, SITE, start, end, name, **where)
             assert len(found) == getattr(row.figures, name), name
