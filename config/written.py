@@ -158,6 +158,7 @@ class Written:
         )
         stack.push_async_callback(self.runner.stop)
         await self.runner.start()
+        trusted = [ipaddress.ip_network(each, strict=False) for each in settings.trusted_proxies]
         self.hooks = await stack.enter_async_context(
             Hooks(
                 site=self.site,
@@ -175,10 +176,10 @@ class Written:
                 prove=lambda token, secrets: email.prove(token, secrets.get(TOKEN_KEY, "")),
                 parsers={email.MANIFEST.name: self.parser.parse},
                 typed=self._typed,
+                source=lambda request: client_address(request, trusted),
                 kept_days=settings.request_days,
             )
         )
-        trusted = [ipaddress.ip_network(each, strict=False) for each in settings.trusted_proxies]
         self.visitors = await stack.enter_async_context(
             Visitors(
                 site=self.site,

@@ -65,6 +65,7 @@ Parse = Callable[[bytes, Account], Awaitable[tuple[c.Heard, ...]]]
 Clean = Callable[[str], str]
 Prove = Callable[[str, c.Secrets], int | None]
 Typing = Callable[[str, c.Peer, bool], None]
+Source = Callable[[web.Request], str]
 Result = Mapping[str, Any]
 log = structlog.get_logger(__name__)
 
@@ -123,6 +124,10 @@ def _never_proved(token: str, secrets: c.Secrets) -> None:
     return None
 
 
+def _peer(request: web.Request) -> str:
+    return request.remote or ""
+
+
 class Hooks:
     """`async with Hooks(…) as hooks`: from then on stored requests are handled, those of a former life first."""
 
@@ -144,18 +149,21 @@ class Hooks:
         prove: Prove = _never_proved,
         parsers: Mapping[str, Parse] | None = None,
         typed: Typing | None = None,
+        source: Source = _peer,
         kept_days: float = KEPT_DAYS,
     ) -> None:
         """`parsers`: by channel, where parsing waits (a child process). `clean` makes HTML safe to show.
 
         `prove(token, secrets of the account)` gives the case number of a token whose check holds.
         `typed(account, peer, on)` hears of customers who type; nothing of it is stored.
+        `source` is the address that a request comes from, also behind a proxy: each has a pace of its own.
         """
         self._site, self._channels = site, channels
         self._requests, self._messages, self._outbox, self._secrets = requests, messages, outbox, secrets
         self._desk, self._clock, self._ids, self._files = desk, clock, ids, files
         self._public_url = public_url.rstrip("/")
         self._clean, self._prove, self._parsers, self._typed = clean, prove, dict(parsers or {}), typed
+        self._source = source
         self._kept_days = kept_days
         self._arrived: deque[_Arrived] = deque()
         self._waiting_bytes = 0
@@ -221,7 +229,7 @@ class Hooks:
 
     async def _answer(self, request: web.Request, account: Account) -> web.Response:
         now = asyncio.get_running_loop().time()
-        pace = self._pace(request.remote or "")
+        pace = self._pace(self._source(request))
         if not pace.allow(now):
             return web.Response(status=429, headers={hdrs.RETRY_AFTER: "5"})
         if request.method not in (hdrs.METH_GET, hdrs.METH_POST):

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from aiohttp import web
 
 from routing import models as m
 from routing.models import STATUS_RANK
@@ -112,6 +113,25 @@ async def test_who_guesses_signatures_is_slowed(database: str, tmp_path: Path) -
                 statuses.append(response.status)
         assert statuses[0] == 401
         assert statuses[-1] == 429
+
+
+async def test_who_guesses_from_behind_the_same_proxy_shuts_nobody_else_out(
+    database: str, tmp_path: Path
+) -> None:
+    def source(request: web.Request) -> str:
+        return request.headers["X-Forwarded-For"]
+
+    async with office(database, tmp_path, courier=False, source=source) as here:
+        statuses = []
+        for _ in range(60):
+            headers = {"x-proof": "x", "X-Forwarded-For": "203.0.113.9"}
+            async with here.http.post(here.url, data=b"[]", headers=headers) as response:
+                statuses.append(response.status)
+        assert statuses[-1] == 429
+        body = json.dumps([wrote("1")]).encode()
+        provider = {**proof(body), "X-Forwarded-For": "198.51.100.1"}
+        async with here.http.post(here.url, data=body, headers=provider) as response:
+            assert response.status == 200
 
 
 async def test_nothing_is_acknowledged_while_the_database_is_away(database: str, tmp_path: Path) -> None:
