@@ -21,7 +21,7 @@ import pytest_asyncio
 from softphone_bridge.aio.phone import Call, Phone
 from tests.e2e.browser import Browser, Page, needs_a_browser
 from tests.e2e.counter import BOX_ADDRESS, Counter, open_counter
-from tests.e2e.hotline import LONG_S, PHONES
+from tests.e2e.hotline import LONG_S, PHONES, a_moment
 from tests.routing.test_letter import WAYS_IN
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -190,7 +190,7 @@ async def test_no_mail_acts_in_the_page_and_remote_pictures_wait_until_asked_for
                 seen = await page.abroad()
                 assert (seen["dialogs"], seen["pages"]) == ([], 1)
                 asked += seen["asked"]
-                await asyncio.sleep(0.05)
+                await a_moment()
         refused = [one for one in await page.complaints() if "ERR_NAME_NOT_RESOLVED" not in one]
         assert refused == [], "pictures were asked for, and nothing else"
         await page.abroad()
