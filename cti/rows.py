@@ -253,6 +253,8 @@ def inbox_row(row: InboxRow) -> s.InboxRow:
         last_author=row.last_author,
         unanswered_since=row.unanswered_since,
         opened_at=row.opened_at,
+        address=display(row.address_kind, row.address) or None,
+        interaction_since=row.interaction_since,
     )
 
 
@@ -483,14 +485,16 @@ def call_facts(view: InteractionView, recordings: Mapping[UUID, int]) -> dict[st
     }
 
 
-def tree_item(interaction: UUID, path: Iterable[Step], seq: int, titles: Titles) -> s.Item | None:
-    """The way through the tree, as one item at the time it was left."""
+def tree_item(
+    interaction: UUID, path: Iterable[Step], entered: Event | None, titles: Titles
+) -> s.Item | None:
+    """The way through the tree, as one item where it began: `entered` is the first entry into a tree."""
     steps = list(path)
     if not steps:
         return None
     last = steps[-1]
     return s.Item(
-        at=last.at,
+        at=entered.at if entered else steps[0].at,
         kind="tree",
         interaction=interaction,
         advisor=None,
@@ -500,5 +504,5 @@ def tree_item(interaction: UUID, path: Iterable[Step], seq: int, titles: Titles)
             "version": last.version,
             "path": [step(row, titles).model_dump() for row in steps],
         },
-        seq=seq,
+        seq=entered.seq if entered else 0,
     )

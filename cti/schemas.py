@@ -532,6 +532,8 @@ class InboxRow(Wire):
     last_author: str
     unanswered_since: datetime | None
     opened_at: datetime
+    address: str | None = None
+    interaction_since: datetime | None = None
 
 
 class Inbox(Wire):

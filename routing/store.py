@@ -723,6 +723,9 @@ class InboxRow:
     last_author: str
     unanswered_since: datetime | None
     opened_at: datetime
+    address: str = ""  # of the interaction, normalised
+    address_kind: str = ""
+    interaction_since: datetime | None = None  # it waits, talks, has ended, else was opened
 
 
 class Inbox(Protocol):

@@ -374,17 +374,17 @@ async def get_case(ask: Ask, id: UUID) -> schemas.Case:
             stored = await cti.stores.recordings.of_interaction(interaction.id)
             recordings |= {r.id: r.duration_ms for r in stored}
     items: list[schemas.Item] = []
-    left: dict[UUID, int] = {}
-    for event in happened.values():
-        if event.type is T.NODE_LEFT and event.interaction:
-            left[event.interaction] = event.seq
+    entered: dict[UUID, Event] = {}
+    for event in sorted(happened.values(), key=lambda each: each.seq):
+        if event.type is T.TREE_ENTERED and event.interaction:
+            entered.setdefault(event.interaction, event)
         known = by_id.get(event.interaction) if event.interaction else None
         item = rows.item(event, notes=notes, view=known, recordings=recordings)
         if item is not None and item.kind != "message":
             items.append(item)
     for interaction_id, path in paths.items():
         titles = await cti.live.titles.of(path)
-        item = rows.tree_item(interaction_id, path, left.get(interaction_id, 0), titles)
+        item = rows.tree_item(interaction_id, path, entered.get(interaction_id), titles)
         if item is not None:
             items.append(item)
     messages, of_it, helps = await threads.case_words(cti, id)

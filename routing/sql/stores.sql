@@ -382,7 +382,13 @@ b.organisation_id = $1
 SELECT i.case_id, c.number, coalesce(s.subject, '') AS subject, i.state, i.tags, person.id AS contact,
     coalesce(d.name, '') AS contact_name, coalesce(d.vip, false) AS vip, i.channels, i.interaction,
     shown.state AS interaction_state, shown.channel AS interaction_channel, shown.queue, shown.advisor, i.last_at,
-    coalesce(w.text, '') AS last_text, coalesce(m.author, '') AS last_author, i.unanswered_since, c.opened_at
+    coalesce(w.text, '') AS last_text, coalesce(m.author, '') AS last_author, i.unanswered_since, c.opened_at,
+    coalesce(a.value, '') AS address, coalesce(a.kind, '') AS address_kind,
+    coalesce(shown.ended_at, CASE
+        WHEN shown.state IN ('waiting', 'offered') THEN shown.enqueued_at
+        WHEN shown.state = 'active' THEN shown.accepted_at
+        WHEN shown.state = 'wrapup' THEN shown.talk_ended_at
+    END, shown.opened_at) AS interaction_since
 FROM (
 :chosen
 ) AS chosen
@@ -392,6 +398,7 @@ CROSS JOIN LATERAL (SELECT person_of($1, c.contact) AS id) person
 LEFT JOIN case_data s ON s.organisation_id = $1 AND s.case_id = i.case_id
 LEFT JOIN contact_data d ON d.organisation_id = $1 AND d.contact = person.id
 LEFT JOIN interaction shown ON shown.organisation_id = $1 AND shown.id = i.interaction
+LEFT JOIN address_data a ON a.organisation_id = $1 AND a.address = shown.address
 LEFT JOIN message m ON m.organisation_id = $1 AND m.id = i.last_message
 LEFT JOIN message_data w ON w.organisation_id = $1 AND w.message = i.last_message
 ORDER BY i.last_at DESC, i.case_id DESC

@@ -136,6 +136,15 @@ async def test_the_same_message_is_never_sent_twice(database: str, tmp_path: Pat
         assert {(status, told["id"]) for status, told in answers} == {(201, said["message"])}
         messages = await at.stores.messages.of_interaction(chat)
         assert len(messages) == 2
+        assert (await me.ask("POST", f"/interactions/{chat}/messages", said))[0] == 201
+        for other in (
+            {"text": "Autre chose"},
+            {"buttons": [{"title": "Oui"}]},
+            {"reply_to": str(messages[0].id)},
+        ):
+            status, told = await me.ask("POST", f"/interactions/{chat}/messages", said | other)
+            assert (status, told["type"]) == (409, "/problems/known-message"), other
+            assert "new message" in told["detail"]
         mine = await at.write(who="P9")
         await colleague.ask("POST", f"/interactions/{mine}/take")
         status, told = await colleague.ask("POST", f"/interactions/{mine}/messages", said)
@@ -176,7 +185,7 @@ async def test_a_window_says_until_when_and_what_can_be_done_instead(database: s
         me = await at.browser("a1")
         status, late = await me.ask("POST", f"/interactions/{chat}/messages", words(over=told["id"]))
         assert (status, late["type"]) == (409, "/problems/window-closed")
-        assert late["instead"] == ["email", "call", "tag"]
+        assert late["instead"] == ["email", "call"], "the week of the tag is over too"
         assert late["until"].startswith("2026-11-30T09:00")
 
 
@@ -531,6 +540,7 @@ async def test_the_inbox_lists_cases_by_their_newest_word_in_pages(database: str
             "a1",
             "messenger",
         )
+        assert (mine["address"], mine["interaction_since"] > mine["opened_at"]) == ("P0", True)
         assert (await me.get("/inbox?channel=email"))["items"] == []
         assert len((await me.get("/inbox?text=message"))["items"]) == 3
         assert (await me.ask("GET", "/inbox?after=nonsense"))[0] == 422
@@ -587,7 +597,7 @@ async def test_an_account_that_is_down_is_shown_with_what_waits_for_it(database:
             "token revoked",
             1,
         )
-        assert (post["state"], post["label"]) == ("up", "E-mail")
+        assert (post["state"], post["label"]) == ("up", "Courriel")
         _, text = await me.ask("GET", "/metrics")
         assert 'monofil_outbox_waiting{account="page",channel="messenger"} 1.0' in text
         assert 'monofil_account_up{account="page",channel="messenger"} 0.0' in text

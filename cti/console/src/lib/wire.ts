@@ -227,6 +227,10 @@ export interface InboxRow {
   last_author: Message['author'] | null;
   unanswered_since: string | null;
   opened_at: string;
+  /** Where the customer writes or calls from, in a form to read. */
+  address?: string | null;
+  /** Since when its interaction waits, talks, or is over. */
+  interaction_since?: string | null;
 }
 
 export interface Inbox {

@@ -103,10 +103,10 @@ export function spell(seconds: number | null | undefined): string {
     number(value, { style: 'unit', unit: name, unitDisplay: 'short' });
   if (whole < 60) return unit(whole, 'second');
   if (whole % 60 && whole < 600) return `${unit(Math.floor(whole / 60), 'minute')} ${unit(whole % 60, 'second')}`;
-  const minutes = Math.round(whole / 60);
+  const minutes = Math.floor(whole / 60); // never more than has been, or is left
   if (minutes < 60) return unit(minutes, 'minute');
   if (minutes < 1_440) return unit(Math.floor(minutes / 60), 'hour') + (minutes % 60 ? ` ${unit(minutes % 60, 'minute')}` : '');
-  return unit(Math.round(whole / 86_400), 'day');
+  return unit(Math.floor(whole / 86_400), 'day');
 }
 
 /** 1.2 MB */
