@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from cti.rows import call_facts, outcome
-from routing.store import InteractionView
+from cti.rows import FINAL, call_facts, outcome, timeline_kind, tree_item
+from routing.models import Event, T
+from routing.store import InteractionView, Step
 
 NINE = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 NOBODY = UUID(int=0)
@@ -45,3 +48,41 @@ def test_the_time_in_the_tree_ends_where_the_line_begins() -> None:
     assert call_facts(view("abandoned", None, 41.0), {})["tree_s"] == 41.0
     assert call_facts(view("abandoned", 30.0, 41.0), {})["tree_s"] == 30.0
     assert call_facts(view("abandoned", 30.0, 41.0), {})["wait_s"] == 11.0
+
+
+CATALOGUES = Path(__file__).parents[2] / "cti" / "console" / "src" / "i18n"
+
+
+def happened(type: T, seq: int = 7, **data: object) -> Event:
+    return Event(seq=seq, id=NOBODY, organisation=NOBODY, at=NINE, type=type, data=data)
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_every_event_that_reaches_a_timeline_has_words(language: str) -> None:
+    known = json.loads((CATALOGUES / f"{language}.json").read_text("utf-8"))
+    told = {
+        each for each in T if timeline_kind(happened(each, how="pulled")) not in (None, "note", "recording")
+    }
+    assert told >= FINAL | {T.ASSIGNED, T.ENQUEUED, T.SEAT_LENT}
+    assert [each for each in sorted(told) if f"event.{each}" not in known] == []
+    ends = ("accepted", "refused", "missed", "expired", "cancelled")
+    assert [how for how in ends if f"event.offer.ended.{how}" not in known] == []
+
+
+def test_the_way_through_a_tree_stands_where_it_began() -> None:
+    steps = [
+        Step(
+            tree="accueil",
+            version=1,
+            node=node,
+            exit="2",
+            keys="",
+            seconds=60.0,
+            at=NINE + timedelta(minutes=n),
+        )
+        for n, node in enumerate(("menu", "queue"), start=1)
+    ]
+    item = tree_item(NOBODY, steps, happened(T.TREE_ENTERED, seq=3), {})
+    assert item is not None
+    assert (item.at, item.seq) == (NINE, 3)
+    assert tree_item(NOBODY, [], None, {}) is None
