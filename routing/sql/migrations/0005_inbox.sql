@@ -116,17 +116,25 @@ BEGIN
     ON CONFLICT (organisation_id, case_id) DO UPDATE SET words = excluded.words;
 END $$;
 
-CREATE FUNCTION tell_inbox_of_case() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION tell_inbox_of_cases() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    told record;
 BEGIN
-    PERFORM refresh_inbox(NEW.organisation_id, array_remove(ARRAY[NEW.id, OLD.merged_into, NEW.merged_into], NULL));
-    IF OLD.merged_into IS DISTINCT FROM NEW.merged_into THEN
-        PERFORM refresh_inbox_words(NEW.organisation_id, array_remove(ARRAY[NEW.id, OLD.merged_into, NEW.merged_into], NULL));
-    END IF;
+    FOR told IN
+        SELECT n.organisation_id, n.merged_into IS DISTINCT FROM o.merged_into AS merged,
+            array_agg(n.id) || array_remove(array_agg(o.merged_into) || array_agg(n.merged_into), NULL) AS cases
+        FROM fresh n JOIN stale o ON o.organisation_id = n.organisation_id AND o.id = n.id
+        WHERE o.state <> n.state OR o.tags <> n.tags OR o.merged_into IS DISTINCT FROM n.merged_into GROUP BY 1, 2
+    LOOP
+        PERFORM refresh_inbox(told.organisation_id, told.cases);
+        IF told.merged THEN
+            PERFORM refresh_inbox_words(told.organisation_id, told.cases);
+        END IF;
+    END LOOP;
     RETURN NULL;
 END $$;
-CREATE TRIGGER inbox_case_changed AFTER UPDATE ON case_file FOR EACH ROW
-    WHEN (OLD.state <> NEW.state OR OLD.tags <> NEW.tags OR OLD.merged_into IS DISTINCT FROM NEW.merged_into)
-    EXECUTE FUNCTION tell_inbox_of_case();
+CREATE TRIGGER inbox_case_changed AFTER UPDATE ON case_file REFERENCING OLD TABLE AS stale NEW TABLE AS fresh
+    FOR EACH STATEMENT EXECUTE FUNCTION tell_inbox_of_cases();
 
 CREATE FUNCTION tell_inbox_of_new_cases() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
