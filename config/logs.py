@@ -97,9 +97,10 @@ class _Malformed(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         from aiohttp.http_exceptions import HttpProcessingError  # only who serves pays for it
+        from aiohttp.web_protocol import RequestPayloadError
 
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError):
+        if not isinstance(error, HttpProcessingError | RequestPayloadError):
             return True
         kind = type(error).__name__
         MALFORMED.labels(kind).inc()

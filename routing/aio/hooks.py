@@ -31,7 +31,7 @@ from routing.store import ChannelSecrets, Known, Messages, Outbox, RawRequest, R
 
 BODY_BYTES = 5 << 20
 READ_S = 10.0  # a provider sends its body within
-STORE_S = 4.0  # it is stored within, or the provider is asked to come again
+STORE_S = 8.0  # it is stored within, or the provider is asked to come again
 GROUP = 200  # requests in one transaction
 GROUP_BYTES = 16 << 20
 WAITING_BYTES = 64 << 20  # bodies that wait to be stored; more are told to come again
@@ -42,6 +42,8 @@ SECRETS_S = 2.0  # a changed secret holds after so long
 BESIDE = 400  # requests being handled at once
 BESIDE_EACH = 100  # of one account
 FETCHES = 8
+ASIDE_BYTES = 128 << 10  # a larger body is parsed in a thread, so that nobody else has to wait for it
+SLICE = 100  # events of one request that begin at once
 LOOK_S = 5.0
 GATHER_S = 0.005  # between two looks: what comes meanwhile is found by one
 RETRY_S = 1.0  # after the database was away
@@ -358,7 +360,7 @@ class Hooks:
             raise LookupError(f"there is no account {found.request.account}")
         notes = _Notes()
         try:
-            for task in self._told(
+            for task in await self._told(
                 found.request, account, await self._parsed(found.request, account, notes), notes
             ):
                 await task
@@ -425,7 +427,7 @@ class Hooks:
                     continue
                 notes = _Notes()
                 heard = await self._parsed(request, account, notes)
-                tasks = self._told(request, account, heard, notes)
+                tasks = await self._told(request, account, heard, notes)
                 self._start(self._finished(request, tasks, notes), f"hook {request.id}")
         finally:
             self._parsing.discard(id)
@@ -435,6 +437,9 @@ class Hooks:
         try:
             if (elsewhere := self._parsers.get(account.channel)) is not None:
                 heard = await elsewhere(request.body, account)
+            elif len(request.body) > ASIDE_BYTES:
+                parse = self._channels[account.channel].parse
+                heard = await asyncio.to_thread(parse, request.body, account)
             else:
                 heard = self._channels[account.channel].parse(request.body, account)
         except Exception as error:
@@ -445,7 +450,7 @@ class Hooks:
         notes.events = len(heard)
         return heard
 
-    def _told(
+    async def _told(
         self, request: RawRequest, account: Account, heard: tuple[c.Heard, ...], notes: _Notes
     ) -> list[asyncio.Task[None]]:
         """One task an event; those of one customer wait for one another."""
@@ -459,6 +464,8 @@ class Hooks:
             self._tails[customer] = task
             task.add_done_callback(lambda done, customer=customer: self._left(customer, done))  # type: ignore[misc]
             tasks.append(task)
+            if index % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
         return tasks
 
     def _left(self, customer: tuple[str, str, str], done: asyncio.Task[None]) -> None:

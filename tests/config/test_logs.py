@@ -140,6 +140,26 @@ def _malformed() -> float:
     )
 
 
+async def test_a_body_that_is_not_packed_as_it_says_is_no_error_of_ours() -> None:
+    out = written()
+    runner = web.AppRunner(web.Application(), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+        head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Encoding: deflate\r\nContent-Length: 9\r\n\r\n"
+        writer.write(head)
+        await asyncio.wait_for(reader.readuntil(b"404: Not Found"), 20)
+        writer.write(b"\x1f\x8b no zip")
+        await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        await runner.cleanup()
+    assert [line for line in out.getvalue().splitlines() if json.loads(line)["level"] != "warning"] == []
+    assert out.getvalue(), "it was told"
+
+
 async def test_bytes_that_are_no_http_are_one_warning_and_a_count_however_many_come() -> None:
     out = written()
     runner = web.AppRunner(web.Application(), access_log=None)

@@ -23,6 +23,15 @@ PAGE, BOX, ROBOT = "page", "box", "courrier"
 BOX_ADDRESS, ROBOT_ADDRESS = "box@postal.example", "service@postal.example"
 SEATS = {"voice": 1, "chat": 5, "mail": 5}
 
+HANDLED = (
+    "SELECT count(*) AS n FROM request WHERE handled_at IS NULL"
+    " UNION ALL SELECT count(*) FROM attachment WHERE state = 'fetching'"
+)
+SAID = (
+    "SELECT count(*) FROM interaction WHERE state IN ('opened', 'qualifying')"
+    " UNION ALL SELECT count(*) FROM outbox WHERE state IN ('queued', 'taken') OR NOT told"
+)
+
 
 @dataclass
 class Counter:
@@ -68,15 +77,17 @@ class Counter:
 
     async def until_handled(self, within_s: float = 30.0) -> None:
         """Everything that was taken has become what it is."""
-        left = (
-            "SELECT (SELECT count(*) FROM request WHERE handled_at IS NULL)"
-            " + (SELECT count(*) FROM attachment WHERE state = 'fetching') AS n"
-        )
+        await self._until_none(HANDLED, within_s)
 
-        async def handled() -> bool:
-            return bool((await self.hotline.sql(left))[0]["n"] == 0)
+    async def until_quiet(self, within_s: float = 30.0) -> None:
+        """And the trees have said what they have to say, and it has left."""
+        await self._until_none(f"{HANDLED} UNION ALL {SAID}", within_s)
 
-        await self.hotline.until(handled, within_s)
+    async def _until_none(self, question: str, within_s: float) -> None:
+        async def none() -> bool:
+            return not any(row["n"] for row in await self.hotline.sql(question))
+
+        await self.hotline.until(none, within_s)
 
     async def signed_in(self, login: str, stack: contextlib.AsyncExitStack) -> HeadlessConsole:
         password = (await self.hotline.secrets(login))[0]
