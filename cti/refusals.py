@@ -18,6 +18,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "{who} has answered meanwhile: «{text}». Read it, then send again if yours is still needed.",
         "{who} a répondu entre-temps : « {text} ». Lisez, puis renvoyez si votre réponse reste utile.",
     ),
+    "known-message": (
+        "Other words were sent under this id already. Read the conversation, then send yours as a new message.",
+        "D’autres mots sont déjà partis sous cet identifiant. Relisez la conversation, puis envoyez les vôtres "
+        "dans un nouveau message.",
+    ),
     "window-closed": (
         "This channel let us answer until {until}. Send an email or call the customer instead.",
         "Ce canal permettait de répondre jusqu’au {until}. Envoyez un e-mail ou appelez le client.",

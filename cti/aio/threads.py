@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ from cti.schemas import Limit, ShortId
 from cti.window import CLOSED, TAG, window
 from routing.aio.web import ADMINS, SUPERVISORS, Ask, FieldError, Problem, Route, route
 from routing.channel import Manifest
+from routing.identity import plain
 from routing.models import (
     FINAL,
     Attached,
@@ -169,8 +171,7 @@ def _in_window(ask: Ask, manifest: Manifest, last_in_at: datetime | None) -> boo
         last = found.tag_until or found.until
         zone = ZoneInfo(cti.site().site.time_zone)
         until = last.astimezone(zone).strftime("%d/%m/%Y %H:%M")
-        instead = ["email", "call", *(["tag"] if found.tag_until else [])]
-        more = {"until": last.isoformat().replace("+00:00", "Z"), "instead": instead}
+        more = {"until": last.isoformat().replace("+00:00", "Z"), "instead": ["email", "call"]}
         raise refuse(ask, 409, "window-closed", until=until, more=more)
     return found.state == TAG
 
@@ -242,47 +243,77 @@ def _attached(uploads: Sequence[Upload]) -> tuple[Attached, ...]:
     )
 
 
-async def _known_message(ask: Ask, id: UUID, *, interaction: UUID | None, case: UUID | None) -> Any:
-    """What was written under this id before: the same answer again. Somebody else's is not told."""
+async def _known_message(
+    ask: Ask,
+    body: schemas.WriteMessage | schemas.WriteFromCase,
+    *,
+    interaction: UUID | None = None,
+    case: UUID | None = None,
+) -> schemas.Message | None:
+    """The message as it is stored, where just this was written under its id before.
+
+    None: the id is new. Raises the Problem of an id that is another message's; nothing of that one is told.
+    """
     cti = cti_of(ask)
-    before = await cti.stores.messages.get(id)
+    before = await cti.stores.messages.get(body.message)
     if before is None:
         return None
-    if before.by == ask.who.login and (before.interaction == interaction or before.case == case):
-        return cti.live.message(before)
-    raise Problem(409, "known-message", "There is another message with this id; make a new id.")
+    same = (
+        before.by == ask.who.login
+        and (before.interaction == interaction or before.case == case)
+        and (before.text, before.html) == (plain(body.text), plain(body.html))
+        and before.subject == plain(body.subject)
+        and {file.id for file in before.attachments} == set(body.attachments)
+    )
+    if isinstance(body, schemas.WriteMessage):
+        buttons = tuple((plain(b.title), plain(b.payload or b.title)) for b in body.buttons)
+        same = same and (before.reply_to, before.buttons) == (body.reply_to, buttons)
+    else:
+        thread = await cti.stores.messages.thread(before.thread)
+        to = (thread.account, thread.address) if thread is not None else None
+        same = same and to == (body.account, body.address)
+    if not same:
+        raise refuse(ask, 409, "known-message")
+    return cti.live.message(before)
 
 
 async def _write(
-    ask: Ask, thread: ThreadView | None, uploads: Sequence[Upload], **values: Any
+    ask: Ask, thread: ThreadView | None, uploads: Sequence[Upload], message: MessageWritten
 ) -> schemas.Message:
-    """Submit a message, and show it as it is stored."""
+    """Submit a message, and show it as it is stored. Its key is made here, of all that it says."""
     cti = cti_of(ask)
-    told = repr(sorted((name, repr(value)) for name, value in values.items() if name != "interaction"))
-    key = uuid5(values["message"], hashlib.sha256(told.encode("utf-8", "replace")).hexdigest())
-    outcome = await cti.tell(MessageWritten, key=key, author="advisor", by=ask.who.login, **values)
-    await _refused(ask, outcome, thread)
+    said = repr(replace(message, key=message.message, interaction=message.message))
+    key = uuid5(message.message, hashlib.sha256(said.encode("utf-8", "replace")).hexdigest())
+    await _refused(ask, await cti.desk.submit(replace(message, key=key)), thread)
     for upload in uploads:
         cti.uploads.sent(upload.id)
-    return cti.live.message(await cti.message(values["message"]))
+    return cti.live.message(await cti.message(message.message))
+
+
+def _by_advisor(ask: Ask, message: UUID, interaction: UUID) -> MessageWritten:
+    """Still without words. The key is `_write`'s to make."""
+    return MessageWritten(
+        key=message,
+        organisation=cti_of(ask).stores.organisation,
+        message=message,
+        author="advisor",
+        by=ask.who.login,
+        interaction=interaction,
+    )
 
 
 @route("POST", f"{V1}/interactions/{{id}}/messages", status=201, problems=(409, 422))
 async def reply(ask: Ask, id: UUID, body: schemas.WriteMessage) -> schemas.Message:
     """Answer the customer. The same `message` is never sent twice; over a newer reply only with `consent`."""
     view, thread, manifest, _ = await _written(ask, id)
-    if (before := await _known_message(ask, body.message, interaction=id, case=None)) is not None:
-        return before  # type: ignore[no-any-return]
+    if (before := await _known_message(ask, body, interaction=id)) is not None:
+        return before
     _has_it(ask, view)
     _fits(ask, manifest, body, body.buttons)
     tagged = _in_window(ask, manifest, thread.last_in_at)
     uploads = _uploaded(ask, manifest, body.attachments)
-    return await _write(
-        ask,
-        thread,
-        uploads,
-        message=body.message,
-        interaction=id,
+    message = replace(
+        _by_advisor(ask, body.message, id),
         text=body.text,
         html=body.html,
         subject=body.subject,
@@ -294,6 +325,7 @@ async def reply(ask: Ask, id: UUID, body: schemas.WriteMessage) -> schemas.Messa
         tagged=tagged,
         language=view.language or "",
     )
+    return await _write(ask, thread, uploads, message)
 
 
 @route("POST", f"{V1}/cases/{{id}}/messages", status=201, problems=(409, 422))
@@ -305,8 +337,8 @@ async def write_from_case(ask: Ask, id: UUID, body: schemas.WriteFromCase) -> sc
     if account is None or manifest is None:
         raise Problem(422, "invalid", errors=[FieldError("account", "an account of the site", body.account)])
     address = await _address_of(ask, case, body.address, manifest)
-    if (before := await _known_message(ask, body.message, interaction=None, case=id)) is not None:
-        return before  # type: ignore[no-any-return]
+    if (before := await _known_message(ask, body, case=id)) is not None:
+        return before
     _fits(ask, manifest, body)
     threads = await _threads_of_person(cti, case)
     thread = next((t for t in threads if t.account == account.id and t.address == address.id), None)
@@ -317,12 +349,8 @@ async def write_from_case(ask: Ask, id: UUID, body: schemas.WriteFromCase) -> sc
     tagged = _in_window(ask, manifest, thread.last_in_at if thread else None)
     uploads = _uploaded(ask, manifest, body.attachments)
     person = await cti.contact(case.contact)
-    return await _write(
-        ask,
-        thread,
-        uploads,
-        message=body.message,
-        interaction=cti.ids(),
+    message = replace(
+        _by_advisor(ask, body.message, cti.ids()),
         case=id,
         account=account.id,
         channel=manifest.name,
@@ -335,6 +363,7 @@ async def write_from_case(ask: Ask, id: UUID, body: schemas.WriteFromCase) -> sc
         tagged=tagged,
         language=person.language or "",
     )
+    return await _write(ask, thread, uploads, message)
 
 
 async def _address_of(ask: Ask, case: CaseView, address: UUID, manifest: Manifest) -> AddressView:
@@ -372,25 +401,21 @@ async def retry(ask: Ask, id: UUID) -> schemas.Message:
         raise Problem(409, "no-account", "The account of this thread is not part of the site any more.")
     tagged = _in_window(ask, manifest, thread.last_in_at)
     again = [await _attached_again(cti, a) for a in failed.attachments if a.path]
-    where: dict[str, Any]
     live = await cti.stores.timeline.interaction(thread.live) if thread.live else None
+    message = _by_advisor(ask, cti.ids(), live.id if live is not None else cti.ids())
     if live is not None:
         _has_it(ask, live)
-        where = {"interaction": live.id}
     else:
-        where = {
-            "interaction": cti.ids(),
-            "case": failed.case,
-            "account": account.id,
-            "channel": manifest.name,
-            "seat": manifest.seat,
-            "address": thread.address,
-        }
-    return await _write(
-        ask,
-        thread,
-        (),
-        message=cti.ids(),
+        message = replace(
+            message,
+            case=failed.case,
+            account=account.id,
+            channel=manifest.name,
+            seat=manifest.seat,
+            address=thread.address,
+        )
+    message = replace(
+        message,
         text=failed.text,
         html=failed.html,
         subject=failed.subject,
@@ -398,8 +423,8 @@ async def retry(ask: Ask, id: UUID) -> schemas.Message:
         attached=tuple(again),
         reply_to=failed.reply_to,
         tagged=tagged,
-        **where,
     )
+    return await _write(ask, thread, (), message)
 
 
 async def _attached_again(cti: Console, file: AttachmentView) -> Attached:

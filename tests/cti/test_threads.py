@@ -350,6 +350,8 @@ async def test_a_file_is_uploaded_sent_and_shown_as_what_its_bytes_are(database:
         status, message = await me.ask("POST", f"/interactions/{chat}/messages", said)
         assert status == 201, message
         assert [a["state"] for a in message["attachments"]] == ["stored", "stored"]
+        status, again = await me.ask("POST", f"/interactions/{chat}/messages", said)
+        assert (status, again["id"]) == (201, message["id"]), "its files are not uploads any more"
         async with colleague.http.get(f"{at.base}/api/v1/attachments/{picture['id']}") as answer:
             assert await answer.read() == PNG
             assert answer.content_type == "image/png"
