@@ -362,6 +362,8 @@ async def test_walks_go_on_while_nobody_has_taken_over(database: str) -> None:
         assert await there.walks.live() == [wrote.interaction]
         await line.ready("a1")
         await line.ok(m.InteractionTaken, interaction=wrote.interaction, advisor="a1", by="a1")
+        assert await there.walks.live() == [wrote.interaction], "its tree has not heard of that yet"
+        await line.ok(m.NodeLeft, interaction=wrote.interaction, node="menu", exit="accepted", seconds=1.0)
         assert await there.walks.live() == []
         assert await there.walks.get(line.ids()) is None
 

@@ -24,6 +24,8 @@ from routing.aio.fetch import Away, Fetcher
 from routing.aio.reach import Forbidden, Reach, public
 from tests.routing.spellings import INSIDE
 
+PATIENCE_S = 60.0  # nothing here waits; a loaded machine may be slow
+
 
 @pytest.mark.parametrize(
     "host",
@@ -121,13 +123,13 @@ def lying_names(answers: Callable[[], str], asked: list[str]) -> Callable[..., A
 
 async def told_by(url: str, tmp_path: Path, allow: tuple[str, ...] = ()) -> tuple[str, str]:
     """What became of fetching a file, and of a look-up, at that address."""
-    fetcher, lookups = Fetcher(tmp_path, allow=allow, timeout_s=5.0), Lookups(allow=allow)
+    fetcher, lookups = Fetcher(tmp_path, allow=allow, timeout_s=PATIENCE_S), Lookups(allow=allow)
     try:
         try:
             fetched = (await fetcher.fetch(url, uuid4())).failed or "stored"
         except Away as away:
             fetched = f"away: {away}"
-        return fetched, (await lookups.ask(LookUp("look", url, timeout_s=5.0))).outcome
+        return fetched, (await lookups.ask(LookUp("look", url, timeout_s=PATIENCE_S))).outcome
     finally:
         await fetcher.close()
         await lookups.close()
