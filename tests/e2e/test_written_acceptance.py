@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ async def test_after_a_kill_each_chat_is_there_once_with_its_age_and_in_its_orde
             customers = [await city.comes(f"Client {n}") for n in range(6)]
             chats = [await city.live(each) for each in customers]
             for n in range(3):  # she has three seats
-                offer = await lea.wait_for("offer.made", lambda o, n=n: o["interaction"]["id"] == chats[n])
+                offer = await lea.wait_for("offer.made", partial(_is_of, chats[n]))
                 if n == 0:
                     await lea.accept(offer["data"]["id"])
                     await lea.wait_for("interaction.changed", lambda i: i["state"] == "active")
@@ -71,20 +72,16 @@ async def test_after_a_kill_each_chat_is_there_once_with_its_age_and_in_its_orde
             await again(city.server, city.server.kill)
 
         after = await city.hotline.sql(states)
-        assert [(row["id"], row["since"]) for row in after] == [
-            (row["id"], row["since"]) for row in before
-        ]
+        assert [(row["id"], row["since"]) for row in after] == [(row["id"], row["since"]) for row in before]
         async with HeadlessConsole(city.http, "lea", password) as lea:
             await lea.set_presence("ready")
             served = [chats[0]]
             for n in range(1, 6):
                 if n >= 3:
                     await lea.close_interaction(served[n - 3], code="renseignement")
-                offer = await lea.wait_for("offer.made", lambda o, n=n: o["interaction"]["id"] == chats[n])
+                offer = await lea.wait_for("offer.made", partial(_is_of, chats[n]))
                 await lea.accept(offer["data"]["id"])
-                await lea.wait_for(
-                    "interaction.changed", lambda i, n=n: (i["id"], i["state"]) == (chats[n], "active")
-                )
+                await lea.wait_for("interaction.changed", partial(_is_active, chats[n]))
                 served.append(chats[n])
             offered = [f["data"]["interaction"]["id"] for f in lea.frames if f["type"] == "offer.made"]
             assert list(dict.fromkeys(offered)) == chats[1:], "in the order in which they came"
@@ -94,6 +91,14 @@ async def test_after_a_kill_each_chat_is_there_once_with_its_age_and_in_its_orde
         assert await city.sql("SELECT count(*) FROM interaction") == 6
         await city.graph.settled()
         assert [len(each.inbox) for each in customers[:5]] == heard[:5], "nobody was told anything twice"
+
+
+def _is_of(interaction: str, offer: Any) -> bool:
+    return bool(offer["interaction"]["id"] == interaction)
+
+
+def _is_active(interaction: str, row: Any) -> bool:
+    return bool((row["id"], row["state"]) == (interaction, "active"))
 
 
 async def test_what_the_bot_still_looks_up_when_a_person_takes_over_is_never_said(
