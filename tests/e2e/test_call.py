@@ -12,6 +12,8 @@ from cti.aio.headless import HeadlessConsole
 from softphone_bridge.aio.phone import Phone
 from tests.e2e.served import Served, open_site
 
+pytestmark = pytest.mark.alone
+
 CALLER_HZ, ADVISOR_HZ = 440.0, 700.0
 
 

@@ -19,7 +19,7 @@ from tests.e2e.city import City, open_city
 from tests.e2e.hotline import LONG_S, a_moment
 from tests.fakes.peers import Baresip, needs
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow, needs("baresip")]
+pytestmark = [pytest.mark.alone, pytest.mark.peer, pytest.mark.slow, needs("baresip")]
 
 LEA_HZ, JEANNE_HZ = 700.0, 1150.0
 NEAR_HZ = 10.0

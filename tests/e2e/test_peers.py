@@ -25,7 +25,7 @@ from tests.softphone_bridge.test_malformed import (
     udp_outcomes,
 )
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.peer]
+pytestmark = [pytest.mark.alone, pytest.mark.asyncio(loop_scope="module"), pytest.mark.peer]
 
 CALLER_HZ, BARESIP_HZ, PYVOIP_HZ, ADVISOR_HZ = 440.0, 600.0, 500.0, 700.0
 CALLER = "127.0.0.3"  # the trunk; whoever calls from elsewhere is a phone or a stranger

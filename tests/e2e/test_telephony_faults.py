@@ -18,7 +18,7 @@ from softphone_bridge.aio.phone import Call, CallFailed, NotEnrolled, Phone
 from softphone_bridge.events import Cause
 from tests.e2e.hotline import APART, DIRECT, LONG_S, Hotline, Person, a_moment, direct_site, open_hotline
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.alone, pytest.mark.asyncio(loop_scope="module")]
 
 CALLER_HZ, LEA_HZ, KARIM_HZ, INES_HZ, STRANGER_HZ = 440.0, 700.0, 900.0, 1100.0, 1500.0
 ENDS = ("ended", "abandoned", "interrupted")

@@ -21,7 +21,7 @@ from tests.e2e.hotline import DIRECT, LONG_S, Hotline, a_moment, direct_site, op
 from tests.fakes.lossy import Lossy
 from tests.fakes.peers import CALL, free_port, needs, sipp
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.alone, pytest.mark.asyncio(loop_scope="module")]
 
 CALLER, STRANGER = "127.0.0.3", "127.0.0.9"
 FINAL = ("interaction.ended", "interaction.abandoned", "interaction.interrupted")
