@@ -17,6 +17,7 @@ from routing.store import CaseView, ContactView
 
 TEXT_CHARS = 20_000  # longest text that leaves a template
 PLACE = re.compile(r"{{-?\s*(.*?)\s*-?}}|{%.*?%}", re.DOTALL)
+RANGE = re.compile(r"\([^()'\"]*\.\.[^()]*\)")  # (1..9): a filter would make all of it at once
 _PATH = re.compile(r"""\w+(?:\.\w+|\[(?:"[^"\]]*"|'[^'\]]*'|\d+)\])*""")
 _MISSING: ContextVar[list[str]] = ContextVar("missing")
 
@@ -71,6 +72,8 @@ def known(
 
 def fill(source: str, values: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """(text, names that are not known, in order). An unknown name stays in the text as its place."""
+    if len(source) > TEXT_CHARS or any(RANGE.search(place[0]) for place in PLACE.finditer(source)):
+        return source, tuple(unfilled(source)) or ("?",)
     missing: list[str] = []
     token = _MISSING.set(missing)
     try:

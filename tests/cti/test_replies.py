@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from cti.replies import body, fill, known, unfilled
 from routing.site import Advisor, ReplyTemplate
 
 ANA = Advisor("ana", "Ana", "Costa")
+STEP_S = 0.05
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,33 @@ def test_a_template_cannot_run_for_ever_or_grow_without_end() -> None:
     text, missing = fill(bomb, known(ANA))
     assert missing
     assert len(text) <= 20_000
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ (1..99999999) | join: 'x' }}",
+        "{{ (1..99999999) | reverse | first }}",
+        "{% for a in (1..999999999) %}x{% endfor %}",
+        "{% for a in (1..99) %}{% for b in (1..99) %}{% for c in (1..99) %}x{% endfor %}{% endfor %}{% endfor %}",
+        "{% assign a = 9 %}{% for i in facts.list %}{% assign a = a | times: a %}{% endfor %}{{ a }}",
+        "{% assign a = 'x' %}{% for i in facts.list %}{% assign a = a | append: a %}{% endfor %}{{ a }}",
+        "{{ advisor.__class__ }}",
+        "{{ facts['__init__'].__globals__ }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__ }}",
+        "{% render 'x' %}",
+        "{% if true %}" * 3000 + "{% endif %}" * 3000,
+        "{{ facts" + ".a" * 50_000 + " }}",
+        "{{ 'x'" + " | append: 'x'" * 20_000 + " }}",
+    ],
+    ids=lambda source: str(source)[:40],
+)
+def test_what_a_template_has_no_need_of_is_refused_within_a_step(source: str) -> None:
+    began = time.thread_time()
+    text, missing = fill(source, known(ANA, facts={"list": list(range(1000))}))
+    assert time.thread_time() - began < STEP_S
+    assert missing
+    assert "<class" not in text
 
 
 def test_the_first_language_that_it_has_is_taken() -> None:
