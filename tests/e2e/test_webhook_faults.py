@@ -25,7 +25,7 @@ DAY_S = 86_400.0
 TIMES = 50
 WORDS = 4  # of each customer
 ANSWER_S = 3.0
-FREEZE_S = 8.0
+FREEZE_S = 12.0
 LONG_S = 60.0
 
 
