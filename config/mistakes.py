@@ -205,6 +205,68 @@ WORDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "en": ("messages to «{got}» would lead nowhere", "give it a tree, or a queue"),
         "fr": ("les messages à «{got}» ne mèneraient nulle part", "donnez-lui un arbre ou une file"),
     },
+    "blank": {
+        "en": ("«{got}» is given, but empty", "write it, or remove the key"),
+        "fr": ("«{got}» est donné, mais vide", "écrivez-le ou ôtez la clé"),
+    },
+    "setting_half": {
+        "en": ("«{got}» has no effect without {expected}", "give both, or remove it"),
+        "fr": ("«{got}» est sans effet sans {expected}", "donnez les deux, ou ôtez-le"),
+    },
+    "account_port": {
+        "en": ("{got} is no port", "write a number from 1 to 65535"),
+        "fr": ("{got} n'est pas un port", "écrivez un nombre de 1 à 65535"),
+    },
+    "account_address": {
+        "en": ("{got} is no email address", "write it like service@postal.example"),
+        "fr": ("{got} n'est pas une adresse e-mail", "écrivez par exemple service@postal.example"),
+    },
+    "account_addresses": {
+        "en": (
+            "{got} are not all email addresses",
+            "write them with blanks between, like a@b.example c@d.example",
+        ),
+        "fr": (
+            "{got} ne sont pas toutes des adresses e-mail",
+            "séparez-les par des blancs, comme a@b.example c@d.example",
+        ),
+    },
+    "account_url": {
+        "en": ("{got} is no web address", "write https://host/…"),
+        "fr": ("{got} n'est pas une adresse web", "écrivez https://hôte/…"),
+    },
+    "account_origins": {
+        "en": (
+            "{got} does not say from which pages visitors may come",
+            "write scheme and host of each, with blanks between, like https://www.postal.example",
+        ),
+        "fr": (
+            "{got} ne dit pas de quelles pages viennent les visiteurs",
+            "écrivez protocole et hôte de chacune, séparés par des blancs, comme https://www.postal.example",
+        ),
+    },
+    "account_twice": {
+        "en": ("{got} is already the account {first}", "remove one of them"),
+        "fr": ("{got} est déjà le compte {first}", "ôtez l'un des deux"),
+    },
+    "account_secret": {
+        "en": (
+            "a site file holds no secret: «{got}»",
+            "remove it, and use `monofil secret set {account} {got}`, or the environment",
+        ),
+        "fr": (
+            "pas de secret dans ce fichier : «{got}»",
+            "ôtez-le et utilisez `monofil secret set {account} {got}` ou l'environnement",
+        ),
+    },
+    "signature": {
+        "en": ("messages of {got} bear no signature", "remove it"),
+        "fr": ("les messages de {got} ne portent pas de signature", "ôtez-la"),
+    },
+    "variable": {
+        "en": ("a signature knows no «{got}»", "{near}"),
+        "fr": ("une signature ne connaît pas «{got}»", "{near}"),
+    },
     "secret": {
         "en": (
             "a site file holds no secret: «{got}»",

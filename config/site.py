@@ -28,6 +28,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
 from config import document
+from config.account import wrong_settings, wrong_signatures
 from config.document import Document
 from config.mistakes import Mistake
 from ivr import tree
@@ -362,7 +363,7 @@ class NumberEntry(_Entry):
 
 class AccountEntry(_Entry):
     channel: Id
-    name: Text = ""
+    name: Text | None = None
     tree: Id | None = None
     queue: Id | None = None
     settings: dict[Id, Text] = Field(default_factory=dict)
@@ -519,7 +520,10 @@ class _Check:
                     ("trees",),
                     ("wrapup_codes",),
                 ):
-                    self.doc.wrong((*path, key), "secret", got=key)
+                    if path[:1] == ("channels",) and len(path) > 1:
+                        self.doc.wrong((*path, key), "account_secret", got=key, account=path[1])
+                    else:
+                        self.doc.wrong((*path, key), "secret", got=key)
                 else:
                     kept[key] = walk(item, (*path, key))
             return kept
@@ -690,8 +694,10 @@ class _Check:
         for name, number in entries["numbers"].items():
             self._must_be(("numbers", name, "tree"), "tree", number.tree, trees)
         account: AccountEntry
+        identities: dict[tuple[str, str], str] = {}
         for name, account in entries["channels"].items():
             self._account(("channels", name), account)
+            self._identity(name, account, identities)
             self._must_be(("channels", name, "tree"), "tree", account.tree, trees)
             self._must_be(("channels", name, "queue"), "queue", account.queue, queues)
         reply: ReplyTemplateEntry
@@ -716,8 +722,26 @@ class _Check:
         for key in account.settings:
             if key not in (*manifest.settings, *manifest.optional):
                 self._unknown((*path, "settings", key), key, (*manifest.settings, *manifest.optional))
+        for place, code, args in (
+            *wrong_settings(manifest, account.settings, self._names("hours")),
+            *wrong_signatures(manifest, account.signature),
+        ):
+            self.doc.wrong((*path, *place), code, **args)
+        if account.name is not None and not account.name.strip():
+            self.doc.wrong((*path, "name"), "blank", got="name")
         if account.tree is None and account.queue is None:
             self.doc.wrong(path, "account_nowhere", got=path[-1])
+
+    def _identity(self, name: str, account: AccountEntry, known: dict[tuple[str, str], str]) -> None:
+        """No other account of its channel is the same page or the same mailbox. `known` gains this one."""
+        channel = KNOWN.get(account.channel)
+        key = channel.MANIFEST.identity if channel is not None else None
+        if key is None or not (value := account.settings.get(key, "").strip().lower()):
+            return
+        first = known.setdefault((account.channel, value), name)
+        if first != name:
+            path = ("channels", name, "settings", key)
+            self.doc.wrong(path, "account_twice", got=account.settings[key], first=first)
 
     def _overflow(self, name: str, queues: Mapping[str, QueueEntry]) -> None:
         seen, at = {name}, queues[name].overflow_to
@@ -840,7 +864,10 @@ def _assemble(
         advisors=tuple(Advisor(id=key, **dict(entry)) for key, entry in entries["advisors"].items()),
         trunks=tuple(Trunk(id=key, **dict(entry)) for key, entry in entries["trunks"].items()),
         numbers=tuple(Number(number=key, **dict(entry)) for key, entry in entries["numbers"].items()),
-        accounts=tuple(Account(id=key, **dict(entry)) for key, entry in entries["channels"].items()),
+        accounts=tuple(
+            Account(id=key, **(dict(entry) | {"name": entry.name or ""}))
+            for key, entry in entries["channels"].items()
+        ),
         wrapup_codes=tuple(
             WrapupCode(id=key, **dict(entry)) for key, entry in entries["wrapup_codes"].items()
         ),

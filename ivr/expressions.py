@@ -105,9 +105,9 @@ _LIQUID = _environment()
 
 
 class Template:
-    """A compiled Liquid text."""
+    """A compiled Liquid text; `variables` are the names it reads, `paths` the same with what follows: `case.number`."""
 
-    __slots__ = ("_template", "source", "variables")
+    __slots__ = ("_template", "paths", "source", "variables")
 
     def __init__(self, source: str) -> None:
         if len(source) > TEMPLATE_CHARS:
@@ -116,10 +116,12 @@ class Template:
         if "{{" not in source and "{%" not in source:
             self._template = None
             self.variables: frozenset[str] = frozenset()
+            self.paths: frozenset[str] = frozenset()
             return
         try:
             self._template = _LIQUID.from_string(source)
             self.variables = frozenset(str(v) for v in self._template.global_variables())
+            self.paths = frozenset(str(v) for v in self._template.global_variable_paths())
         except Exception as e:
             raise BadExpression(str(e).splitlines()[0][:200]) from None
         try:

@@ -60,9 +60,15 @@ class Manifest:
     )  # message kind ("" is any) -> most a second an account
     settings: tuple[str, ...] = ()  # keys an account must have in the site file
     optional: tuple[str, ...] = ()  # keys it may have
-    secrets: tuple[
-        str, ...
-    ] = ()  # names of its secrets; from the environment or the database, never the site file
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """What a setting must be: port, address, addresses, url, origins, hours, or one of some words ("tls|none")."""
+    identity: str | None = None  # the setting that no two accounts of the channel have in common
+    useless_without: Mapping[str, str] = field(default_factory=dict)  # setting -> the one that it goes with
+    signs_with: frozenset[str] = frozenset()  # what a signature may name; empty: its messages bear none
+    secrets: tuple[str, ...] = ()
+    """Names of its secrets; they come from the environment or the database, never from the site file."""
+    optional_secrets: frozenset[str] = frozenset()  # those of them that an account can do without
+    made_secrets: frozenset[str] = frozenset()  # those that the server makes where nobody has set them
 
 
 @dataclass(frozen=True, slots=True)

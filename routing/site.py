@@ -119,7 +119,7 @@ class Account:
     channel: str  # the name in the channel's manifest
     name: str = ""
     tree: str | None = None  # the bot, or the rules of a mailbox
-    queue: str | None = None  # where its interactions wait when there is no tree
+    queue: str | None = None  # where its interactions wait without a tree, or when it fails
     settings: Mapping[str, str] = field(default_factory=dict)
     signature: Mapping[str, str] = field(
         default_factory=dict

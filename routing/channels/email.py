@@ -66,7 +66,19 @@ MANIFEST: Final = Manifest(
         "smtp_host", "smtp_port", "smtp_user", "smtp_tls", "imap_host", "imap_port", "imap_user", "imap_folder",
         "imap_tls", "listen", "authserv_id", "own_addresses",
     ),
+    kinds={
+        "address": "address", "own_addresses": "addresses", "smtp_port": "port", "imap_port": "port",
+        "smtp_tls": "tls|starttls|none", "imap_tls": "tls|starttls|none", "listen": "yes|no",
+    },
+    identity="address",
+    useless_without={
+        "smtp_user": "smtp_host", "imap_user": "imap_host", "imap_port": "imap_host", "imap_folder": "imap_host",
+        "imap_tls": "imap_host",
+    },
+    signs_with=frozenset({"advisor.first_name", "account.name", "case.number"}),
     secrets=("smtp_password", "imap_password", "token_key"),
+    optional_secrets=frozenset({"smtp_password", "imap_password"}),
+    made_secrets=frozenset({"token_key"}),
 )  # fmt: skip
 
 MOST_BYTES: Final = 30_000_000  # of a mail that we take; 20 MB of files in base64 and some words

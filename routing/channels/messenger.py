@@ -66,6 +66,8 @@ MANIFEST: Final = Manifest(
     rates={"": 300, "audio": 10, "video": 10},
     settings=("page_id",),
     optional=("api_base", "api_version", "app_id", "persona_picture"),
+    kinds={"api_base": "url", "persona_picture": "url"},
+    identity="page_id",
     secrets=("app_secret", "page_token", "verify_token"),
 )
 

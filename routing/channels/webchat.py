@@ -53,6 +53,7 @@ MANIFEST: Final = Manifest(
     visitors=True,
     settings=("origins",),
     optional=("hours", "email"),
+    kinds={"origins": "origins", "hours": "hours", "email": "address"},
 )
 
 PERSON: Final = "human"

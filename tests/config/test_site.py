@@ -308,6 +308,7 @@ def test_the_example_is_a_whole_hotline() -> None:
     assert check_text(export(site)).site == site
 
 
+NAMES = st.sampled_from(["", "Courrier", "no", "Été : «a»"])
 IDS = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,12}", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40) | st.sampled_from(
     [
@@ -429,11 +430,11 @@ def sites(draw: st.DrawFn) -> Site:
     accounts = tuple(
         Account(
             key,
-            "messenger",
-            draw(TEXTS),
+            "email",
+            draw(NAMES),
             tree_ids[0] if tree_ids else None,
             queue_ids[0] if queue_ids else None,
-            {"page_id": draw(TEXTS)},
+            {"address": f"{key}@postal.example"},
             draw(st.dictionaries(st.sampled_from(languages), st.just("– {{ advisor.first_name }}"))),
             draw(st.sampled_from(["Bot", "Iris"])),
         )
@@ -547,3 +548,75 @@ def test_a_tree_behind_an_account_must_be_made_for_its_channel() -> None:
     assert "the tree welcome is not made for chat" in wrong
     chat = BASE.replace("    start: bye\n", "    channels: [chat]\n    human: bye\n    start: bye\n")
     assert said(page + chat.replace('numbers:\n  "3631": {tree: welcome}\n', "")) == []
+
+
+# channel | its settings and more | where | words that stand in the sentence
+ACCOUNTS = """
+email     | settings: {address: service.example}               | settings.address   | no email address
+email     | settings: {address: "<a@b.example>"}               | settings.address   | no email address
+email | settings: {address: a@b.example, smtp_port: twentyfive} | settings.smtp_port | is no port; write a number from 1
+email     | settings: {address: a@b.example, smtp_port: "99999"} | settings.smtp_port | «99999» is no port
+email     | settings: {address: a@b.example, smtp_port: 0}     | settings.smtp_port | «0» is no port
+email     | settings: {address: a@b.example, imap_host: h, imap_port: "-1"} | settings.imap_port | is no port
+email | settings: {address: a@b.example, imap_user: lea} | settings.imap_user | no effect without imap_host
+email | settings: {address: a@b.example, smtp_tls: perhaps} | settings.smtp_tls | one of tls, starttls, none
+email | settings: {address: a@b.example, own_addresses: "a@b.c, d"} | settings.own_addresses | not all email addresses
+email     | settings: {address: a@b.example, smtp_host: " "}   | settings.smtp_host | given, but empty
+email | settings: {address: a@b.example, smtp_password: x} | settings.smtp_password | `monofil secret set one smtp_p
+email     | settings: {address: a@b.example}, name: ""         | name               | given, but empty
+email | settings: {address: a@b.example}, signature: {fr: "{{ advisor.name }}"} | signature.fr | knows no «advisor.name»
+email | settings: {address: a@b.example}, signature: {fr: "{{ name }}"} | signature.fr | choose one of: account.name
+messenger | settings: {page_id: ""}                            | settings.page_id   | given, but empty
+messenger | settings: {page_id: "1", api_base: graph.example}  | settings.api_base  | is no web address
+messenger | settings: {page_id: "1", page_token: x} | settings.page_token | `monofil secret set one page_token`
+messenger | settings: {page_id: "1"}, signature: {fr: Léa}     | signature.fr       | bear no signature
+webchat   | settings: {origins: www.postal.example}            | settings.origins   | write scheme and host
+webchat   | settings: {origins: "https://a.example b.example"} | settings.origins   | write scheme and host
+webchat   | settings: {origins: "https://a.example/shop"}      | settings.origins   | write scheme and host
+webchat | settings: {origins: "https://a.example", hours: ofice} | settings.hours | opening hours «ofice» does not exist
+webchat   | settings: {origins: "https://a.example", email: lea} | settings.email     | no email address
+"""
+
+
+@pytest.mark.parametrize("row", ACCOUNTS.strip().splitlines())
+def test_a_mistake_in_an_account_is_told_with_its_place_and_cure(row: str) -> None:
+    channel, more, where, words = (part.strip() for part in row.split("|", 3))
+    text = BASE + f"channels:\n  one: {{channel: {channel}, queue: billing, {more}}}\n"
+    (sentence,) = said(text)
+    line = len(text.splitlines())
+    assert sentence.startswith(f"site.yaml:{line}: channels.one.{where}: ")
+    assert words in sentence
+
+
+def test_right_accounts_have_no_mistake() -> None:
+    accounts = """
+channels:
+  box: {channel: email, queue: billing, settings: {address: Service@postal.example, imap_host: ::1, imap_port: 993,
+    smtp_port: "25", listen: "no", own_addresses: "a@b.example, c@d.example"},
+    signature: {fr: "{% if case.number %}{{ advisor.first_name }}{% endif %} {{ account.name }}"}}
+  page: {channel: messenger, tree: chatty, queue: billing, settings: {page_id: 7, api_base: "http://127.0.0.1:80/x"}}
+  site: {channel: webchat, queue: billing, name: Tchat, settings: {hours: office, email: a@b.example,
+    origins: "https://www.postal.example, http://localhost:8080/"}}
+"""
+    chatty = """  chatty:
+    tree: chatty
+    channels: [chat]
+    human: bye
+    start: bye
+    nodes:
+      bye: {kind: hangup}
+"""
+    assert said(BASE + chatty + accounts) == []
+
+
+def test_two_accounts_of_a_channel_are_not_the_same_page_or_mailbox() -> None:
+    accounts = """
+channels:
+  a: {channel: email, queue: billing, settings: {address: service@postal.example}}
+  b: {channel: email, queue: billing, settings: {address: Service@Postal.example}}
+  c: {channel: messenger, queue: billing, settings: {page_id: "7"}}
+  d: {channel: messenger, queue: billing, settings: {page_id: "7"}}
+"""
+    mailbox, page = said(BASE + accounts)
+    assert "channels.b.settings.address: Service@Postal.example is already the account a" in mailbox
+    assert "channels.d.settings.page_id: 7 is already the account c" in page

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.account import KINDS, wrong_settings
 from routing.channel import (
     Call,
     Channel,
@@ -128,6 +129,13 @@ def test_a_manifest_says_what_can_be(name: str, channel: Channel) -> None:
     assert manifest.marks <= {"delivered", "read", "reaction", "typing", "edited", "unsent"}
     keys = (*manifest.settings, *manifest.optional, *manifest.secrets)
     assert len(set(keys)) == len(keys), "a key has one place: settings, optional or secrets"
+    settings = {*manifest.settings, *manifest.optional}
+    assert set(manifest.kinds) <= settings
+    assert all("|" in kind or kind in KINDS for kind in manifest.kinds.values())
+    assert {*manifest.useless_without, *manifest.useless_without.values()} <= settings
+    assert manifest.identity is None or manifest.identity in manifest.settings
+    assert manifest.optional_secrets | manifest.made_secrets <= set(manifest.secrets)
+    assert not manifest.optional_secrets & manifest.made_secrets
 
 
 def test_a_tag_has_a_window_and_a_window_is_shorter_than_the_tags(channel: Channel) -> None:
@@ -144,6 +152,9 @@ def test_the_account_of_the_case_is_one_that_a_site_file_could_hold(channel: Cha
     assert set(manifest.settings) <= set(case.account.settings)
     assert set(case.account.settings) <= {*manifest.settings, *manifest.optional}
     assert set(case.secrets) == set(manifest.secrets)
+    assert (
+        list(wrong_settings(manifest, case.account.settings, [case.account.settings.get("hours", "")])) == []
+    )
 
 
 WORLD = {
