@@ -96,7 +96,7 @@ async def desk_phone(city: City, login: str) -> AsyncIterator[Baresip]:
 
 async def test_one_customer_writes_is_called_is_mailed_answers_and_dials_in_under_one_case(
     cluster: Any, tmp_path: Path
-) -> None:
+) -> None:  # acceptance 1
     began = time.monotonic()
     tmp_path.chmod(0o755)
 
