@@ -367,6 +367,9 @@ def secret_set(
     print(f"The {name} of {account} is set.")
 
 
+SECRET_STATES = {"needed": "missing", "optional": "not set (optional)", "made": "made by the server"}
+
+
 @secret_app.command("list")
 def secret_list(organisation: Organisation = None, as_json: Json = False) -> None:
     """Tell which secrets the channels need, and which are there; never their text."""
@@ -377,7 +380,8 @@ def secret_list(organisation: Organisation = None, as_json: Json = False) -> Non
         _print_json([asdict(row) for row in found])
         return
     for row in found:
-        print(f"{row.account} ({row.channel}) {row.name}: {'set' if row.is_set else 'MISSING'}")
+        state = "set" if row.is_set else SECRET_STATES[row.need]
+        print(f"{row.account} ({row.channel}) {row.name}: {state}")
 
 
 @app.command("webhooks")
@@ -407,9 +411,9 @@ def webhooks(
         return
     for it in found:
         state = "handled" if it.handled_at else "waiting"
-        print(
-            f"{it.request.id} {it.request.at:%Y-%m-%d %H:%M:%S} {it.request.account}: {state} {dict(it.result)}"
-        )
+        became = commands.what_became(it.result)
+        words = f"{state}: {became}" if became else state
+        print(f"{it.request.id} {it.request.at:%Y-%m-%d %H:%M:%S} {it.request.account}: {words}")
 
 
 @app.command("replay-webhook")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -222,6 +222,7 @@ class SecretRow:
     channel: str
     name: str
     is_set: bool
+    need: str  # needed | optional | made: by the server, where nobody has set it
 
 
 async def channel_secrets(settings: Settings, organisation: str | None = None) -> list[SecretRow]:
@@ -230,9 +231,25 @@ async def channel_secrets(settings: Settings, organisation: str | None = None) -
         told = []
         for account in (await _current(at)).site.accounts:
             there = await at.secrets.of(account.id)
-            for name in CHANNELS[account.channel].MANIFEST.secrets:
-                told.append(SecretRow(account.id, account.channel, name, bool(there.get(name))))
+            manifest = CHANNELS[account.channel].MANIFEST
+            for name in manifest.secrets:
+                need = "optional" if name in manifest.optional_secrets else "needed"
+                need = "made" if name in manifest.made_secrets else need
+                told.append(SecretRow(account.id, account.channel, name, bool(there.get(name)), need))
         return told
+
+
+def what_became(result: Mapping[str, Any]) -> str:
+    """What became of a stored request, in words: `2 events, 1 told; unknown: a_kind`."""
+    counts = {"events": "events", "told": "told", "known": "known already"}
+    said = [f"{result[key]} {words}" for key, words in counts.items() if result.get(key)]
+    more = [
+        f"{str(key).replace('_', ' ')}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in result.items()
+        if key not in counts and value and value is not True
+    ]
+    more += [str(key).replace("_", " ") for key, value in result.items() if value is True]
+    return "; ".join([", ".join(said)] * bool(said) + more)
 
 
 async def replay(settings: Settings, request: str, organisation: str | None = None) -> RequestView:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -255,3 +256,31 @@ def test_the_place_of_a_database_never_holds_its_password(dsn: str, told: str) -
 
 def test_our_own_database_lies_in_the_data_folder() -> None:
     assert commands.place(load({"MONOFIL_DATA_DIR": "/var/lib/calls"})) == "/var/lib/calls/pg"
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ({}, ""),
+        ({"events": 2, "told": 1, "known": 1}, "2 events, 1 told, 1 known already"),
+        (
+            {"events": 1, "told": 0, "known": 0, "unknown": ["pass_thread", "optin"]},
+            "1 events; unknown: pass_thread, optin",
+        ),
+        ({"events": 1, "given_up": [0], "replay": True}, "1 events; given up: 0; replay"),
+    ],
+)
+def test_what_became_of_a_request_is_told_in_words(result: dict[str, Any], words: str) -> None:
+    assert commands.what_became(result) == words
+
+
+async def test_a_secret_is_needed_optional_or_made_by_the_server(settings: Settings, site: Site) -> None:
+    await commands.apply(settings, site, force=False)
+    await commands.set_channel_secret(settings, "courrier", "smtp_password", "geheim")
+    rows = {
+        (row.account, row.name): (row.is_set, row.need) for row in await commands.channel_secrets(settings)
+    }
+    assert rows["facebook", "app_secret"] == (False, "needed")
+    assert rows["courrier", "smtp_password"] == (True, "optional")
+    assert rows["courrier", "imap_password"] == (False, "optional")
+    assert rows["courrier", "token_key"] == (False, "made")
