@@ -78,20 +78,22 @@ export const ways = [
 ];
 export const nodes = [{ node: 'choix', title: 'Choix' }, { node: 'suivi', title: 'Suivi de colis' }, { node: 'satisfaction', title: 'Satisfaction' }];
 
-const inboxRow = (number, name, subject, extra) => ({ case: `c-${number}`, number, subject, state: 'open', tags: [], contact: 'p-jules', contact_name: name, vip: false, channels: ['messenger'], interaction: `i-${number}`, interaction_state: 'waiting', interaction_channel: 'messenger', queue: 'care', advisor: null, last_at: ago(300), last_text: '', last_author: 'customer', unanswered_since: ago(300), opened_at: ago(DAY), ...extra });
+const inboxRow = (number, name, subject, extra) => ({ case: `c-${number}`, number, subject, state: 'open', tags: [], contact: 'p-jules', contact_name: name, vip: false, channels: ['messenger'], interaction: `i-${number}`, interaction_state: 'waiting', interaction_channel: 'messenger', queue: 'care', advisor: null, last_at: ago(300), last_text: '', last_author: 'customer', unanswered_since: ago(300), opened_at: ago(DAY), address: '24001000200030013', interaction_since: ago(300), ...extra });
 const ROWS = [
   inboxRow(4519, 'Jules Petit', 'Livraison au mauvais étage', { interaction: 'n-5', interaction_state: 'active', advisor: 'lea', last_text: 'Vous êtes là ?', tags: ['livraison'] }),
   inboxRow(4526, 'Nadège Roussel', 'Colis ouvert à la réception', { last_text: 'Il manque un des deux articles, je vous envoie la photo du carton.', unanswered_since: ago(5400), last_at: ago(5400), tags: ['litige'], vip: true }),
   inboxRow(4525, 'Pavel Horák', 'Zásilka / Parcel held at customs', { channels: ['email'], interaction_channel: 'email', queue: 'billing', last_text: 'Please find the invoice attached. What else do you need from me to release the parcel?', unanswered_since: ago(2600), last_at: ago(2600) }),
   inboxRow(4524, 'Amina Benali-Charpentier', 'Remboursement de la commande 77-412', { channels: ['voice', 'webchat'], interaction_channel: 'webchat', queue: 'billing', last_text: 'Is it on its way?', unanswered_since: ago(40), last_at: ago(40) }),
   inboxRow(4523, 'Thomas Nguyen', 'Changement d’adresse avant livraison', { last_text: 'Merci, c’est noté pour jeudi.', last_author: 'advisor', advisor: 'karim', interaction_state: 'active', unanswered_since: null, last_at: ago(9000), state: 'waiting' }),
+  inboxRow(4521, null, '', { channels: ['voice'], interaction_channel: 'voice', interaction_state: 'active', advisor: 'karim', address: '+33 6 98 76 54 32', last_author: '', unanswered_since: null, interaction_since: ago(130), last_at: ago(200) }),
+  inboxRow(4520, null, '', { channels: ['voice'], interaction_channel: 'voice', interaction_state: 'offered', advisor: 'karim', address: '+33 1 44 55 66 77', last_author: '', unanswered_since: null, interaction_since: ago(45), last_at: ago(60) }),
   inboxRow(4522, null, '', { contact: null, last_text: '', unanswered_since: ago(9), last_at: ago(9), queue: null }),
 ];
 export function inbox(query) {
   const view = query.get('view') ?? 'all';
   const text = (query.get('text') ?? '').toLowerCase();
   const all = Array.from({ length: 60 }, (_, at) => { const one = ROWS[at % ROWS.length]; return at < ROWS.length ? one : { ...one, case: `${one.case}-${at}`, number: one.number - at, interaction: `${one.interaction}-${at}`, advisor: one.advisor === 'lea' ? 'karim' : one.advisor, last_at: ago(at * 1700), unanswered_since: one.unanswered_since && ago(at * 1700) }; });
-  const of = { mine: (one) => one.advisor === 'lea', unassigned: (one) => one.advisor === null, waiting: (one) => one.state === 'waiting', help: () => false, all: () => true };
+  const of = { mine: (one) => one.advisor === 'lea', unassigned: (one) => one.advisor === null || one.interaction_state === 'offered', waiting: (one) => ['waiting', 'offered'].includes(one.interaction_state), help: () => false, all: () => true };
   const found = all.filter(of[view]).filter((one) => (!text || `${one.subject} ${one.last_text} ${one.contact_name}`.toLowerCase().includes(text)) && (!query.get('channel') || one.interaction_channel === query.get('channel')));
   const limit = Number(query.get('limit') ?? 50);
   return { items: found.slice(0, limit), next: found.length > limit ? 'more' : null, counts: Object.fromEntries(Object.entries(of).map(([name, test]) => [name, all.filter(test).length])) };
@@ -122,9 +124,9 @@ export function statistics(query) {
   };
 }
 export const webhooks = [
-  { id: 'w-3', account: 'page', at: ago(60), handled_at: ago(60), tries: 1, result: { messages: 1 } },
-  { id: 'w-2', account: 'page', at: ago(900), handled_at: null, tries: 5, result: { error: 'KeyError: entry[0].messaging[0].sender' } },
-  { id: 'w-1', account: 'page', at: ago(4000), handled_at: ago(3999), tries: 1, result: { messages: 2, unknown: ['message_context'] } },
+  { id: 'w-3', account: 'page', at: ago(60), handled_at: ago(60), tries: 1, result: { events: 1, told: 1, known: 0 } },
+  { id: 'w-2', account: 'page', at: ago(900), handled_at: null, tries: 5, result: { events: 1, told: 0, known: 0, failed: ['0: KeyError'] } },
+  { id: 'w-1', account: 'page', at: ago(4000), handled_at: ago(3999), tries: 1, result: { events: 3, told: 1, known: 1, unknown: ['message_context'] } },
 ];
 export const proposals = { 'p-jules': [{ contact: 'p-x', name: 'J. Petit', why: 'same_email', value: 'jules.petit@example.org' }] };
 export const html = (images) => `<!doctype html><meta charset="utf-8"><title>.</title><body><h1>Colis Express</h1><p>Bonjour, mon colis <b>8R123</b> n’est toujours pas arrivé.</p>${images ? '<p>(images)</p>' : ''}</body>`;

@@ -8,7 +8,7 @@ import type {
   AccountRow, Board, Case, CaseRow, Channel, Contact, Frame, Help, Interaction, Item, Me, Message, Offer, Pop, Presence,
   QueueRow, Snapshot, Thread, Viewer, Way, WrapupCode,
 } from './wire';
-import { language, t, word } from './words.svelte';
+import { language, n, t, word } from './words.svelte';
 
 const OVER = new Set(['ended', 'abandoned', 'interrupted']);
 
@@ -162,6 +162,18 @@ class Desk {
     this.ways = { ...this.ways, [id]: way };
   }
 
+  /** Those who wait in the queues that this advisor serves. */
+  get inLine(): number {
+    const mine = this.presence?.queues ?? [];
+    return (this.board?.rows ?? []).filter((row) => mine.includes(row.queue)).reduce((sum, row) => sum + row.waiting, 0);
+  }
+
+  /** Why the place for an offer is empty. */
+  get noOffer(): string {
+    if (this.presence?.presence !== 'ready') return t('offer.none_away');
+    return this.presence.work === 'idle' && this.inLine ? n('offer.none_held', this.inLine) : t('offer.none_ready');
+  }
+
   queueName(id: string | null): string {
     return this.queues.find((queue) => queue.id === id)?.name ?? id ?? '';
   }
@@ -289,7 +301,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
   'offer.made'(desk, offer: Offer) {
     desk.offers = [...desk.offers.filter((one) => one.id !== offer.id), offer];
     if (offer.pop) desk.rememberPop(offer.pop);
-    const who = offer.interaction.contact_name || offer.interaction.address || t('who.unknown');
+    const who = offer.interaction.contact_name || offer.interaction.address || stranger(offer.interaction);
     desk.urgent = t('offer.announced', {
       channel: word('channel', offer.interaction.channel), who, queue: desk.queueName(offer.interaction.queue),
     });
@@ -352,7 +364,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     if (!mine || known || it.direction !== 'in') return;
     desk.typing = { ...desk.typing, [mine.id]: 0 };
     desk.fresh = { ...desk.fresh, [mine.id]: [...(desk.fresh[mine.id] ?? []), it.id] };
-    const who = mine.contact_name || desk.threads[it.thread]?.address.display || t('who.unknown');
+    const who = mine.contact_name || desk.threads[it.thread]?.address.display || stranger(mine);
     desk.polite = t('message.announced', { who, text: it.text || word('message.kind', it.kind) });
     chime('message');
   },
@@ -441,6 +453,11 @@ function whole(found: Case): Case {
 
 export function isWritten(one: Interaction): boolean {
   return (one.seat || one.channel) !== 'voice';
+}
+
+/** Somebody of whom neither name nor address is known: callers call, others write. */
+export function stranger(one: Interaction): string {
+  return t(isWritten(one) ? 'who.customer' : 'who.unknown');
 }
 
 /** When the queue says so, or says nothing; else the card alone announces the offer. */
