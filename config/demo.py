@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 import random
 import shutil
@@ -17,7 +16,6 @@ import signal
 import socket
 import sys
 import time
-import wave
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,7 +28,6 @@ from typing import Any
 import aiohttp
 import aiosmtplib
 import asyncpg
-import numpy as np
 from aiohttp import web
 from rich.console import Console as Screen
 from rich.console import Group
@@ -44,10 +41,10 @@ from config import site as site_file
 from config.child import Child, DidNotStart
 from config.failures import CannotStart
 from config.graph import GraphDouble
-from config.journey import Journey, NotSo, PostOffice
+from config.journey import Journey, NotSo, PostOffice, expect, tones, until
 from config.settings import Settings
 from cti.aio.headless import Frame, HeadlessConsole, Refused
-from media.tone import dominant_hz, rms, share
+from media.tone import rms, share
 from routing.aio import cluster
 from routing.site import Hours, Site
 from softphone_bridge.aio.phone import Call, CallFailed, Phone
@@ -90,10 +87,6 @@ LETTERS = (
     ("Facture de novembre", "Bonjour,\n\nJe ne comprends pas le montant de ma facture.\n\nMerci"),
 )
 ANSWERS = ("Bonjour, je m'en occupe tout de suite.", "C'est noté, nous revenons vers vous aujourd'hui.")
-
-
-class StepFailed(Exception):
-    """A step of the script was not true; the message says what was seen instead."""
 
 
 def demo_site(parcels_port: int, carrier_port: int, graph: str, smtp_port: int, *, hours: bool) -> Site:
@@ -186,7 +179,7 @@ class DeskPhone:
                     self._news.notify_all()
 
     async def saw(self, event: str, *, within_s: float = 15.0, after: int = 0) -> dict[str, Any]:
-        """The first event of a kind from the `after`-th on. Raises StepFailed."""
+        """The first event of a kind from the `after`-th on. Raises NotSo."""
 
         def found() -> dict[str, Any] | None:
             return next((e for e in self.events[after:] if e["event"] == event), None)
@@ -196,7 +189,7 @@ class DeskPhone:
                 await asyncio.wait_for(self._news.wait_for(lambda: found() is not None), within_s)
             except TimeoutError:
                 seen = [e["event"] for e in self.events[after:]]
-                raise StepFailed(f"the phone of {self.login} said {seen}, not {event}") from None
+                raise NotSo(f"the phone of {self.login} said {seen}, not {event}") from None
         it = found()
         assert it is not None
         return it
@@ -364,7 +357,7 @@ class World:
         """One value from the server's own database."""
         dsn = await cluster.running(self.folder)
         if dsn is None:
-            raise StepFailed("the database does not answer")
+            raise NotSo("the database does not answer")
         connection = await asyncpg.connect(dsn)
         try:
             return await connection.fetchval(question, *arguments)
@@ -381,13 +374,13 @@ class Telephone:
     async def rings(self, number: str) -> Talk:
         mark = len(self.world.phones["lea"].events)
         incoming = await self.world.carrier.next_call(20.0)
-        _expect(incoming.dialled == number, f"the carrier was asked for {incoming.dialled}")
+        expect(incoming.dialled == number, f"the carrier was asked for {incoming.dialled}")
         incoming.answer()
         return Talk(self.world, incoming, mark)
 
     async def ignores(self, number: str) -> None:
         incoming = await self.world.carrier.next_call(20.0)
-        _expect(incoming.dialled == number, f"the carrier was asked for {incoming.dialled}")
+        expect(incoming.dialled == number, f"the carrier was asked for {incoming.dialled}")
         incoming.reject(486)
 
     async def dials(self, keys: str) -> Talk:
@@ -413,7 +406,7 @@ class Talk:
 
     async def spoke_to(self, advisor: str) -> str:
         ended = await self.world.phones[advisor].saw("ended", after=self.mark)
-        _expect(abs(ended["heard_hz"] - CALLER_HZ) < 50, f"{advisor} heard {ended['heard_hz']} Hz")
+        expect(abs(ended["heard_hz"] - CALLER_HZ) < 50, f"{advisor} heard {ended['heard_hz']} Hz")
         return f"{advisor} heard {ended['heard_hz']:.0f} Hz"
 
 
@@ -452,9 +445,9 @@ class Script:
         began = time.monotonic()
         try:
             seen = await asyncio.wait_for(work, 60.0)
-        except (StepFailed, NotSo, TimeoutError, LookupError, Refused, CallFailed, RuntimeError) as error:
+        except (NotSo, TimeoutError, LookupError, Refused, CallFailed, RuntimeError) as error:
             self._tell("[red]✗[/]", what, f"{type(error).__name__}: {error}", began)
-            raise StepFailed(what) from error
+            raise NotSo(what) from error
         self.steps += 1
         self._tell("[green]✓[/]", what, seen, began)
 
@@ -475,7 +468,7 @@ class Script:
                 codes = {login: await phone.stop() for login, phone in world.phones.items()}
                 await self.step("the phones end well", _same(codes, dict.fromkeys(codes, 0), "exit codes"))
                 await self.step("the server ends well", self._stopped(world))
-        except StepFailed as failed:
+        except NotSo as failed:
             self.screen.print(
                 f"[red]not true: {failed}[/]\n{world.server.tail(15)}", markup=True, highlight=False
             )
@@ -517,7 +510,7 @@ class Script:
             for path in ("/healthz", "/readyz"):
                 async with http.get(self.world.server.http + path) as answer:
                     codes.append(answer.status)
-        _expect(codes == [200, 200], f"healthz and readyz answer {codes}")
+        expect(codes == [200, 200], f"healthz and readyz answer {codes}")
         return f"healthz {codes[0]}, readyz {codes[1]}"
 
     async def _phones(self) -> str:
@@ -546,8 +539,8 @@ class Script:
             "SELECT shown_missed FROM offer WHERE interaction = $1", self.interaction
         )
         path = " › ".join(step["node"] for step in offer["pop"]["path"])
-        _expect(missed is False, f"the pop was shown too late: {missed}")
-        _expect(offer["pop"]["e164"] == "+33612345678", f"the pop says {offer['pop']['e164']}")
+        expect(missed is False, f"the pop was shown too late: {missed}")
+        expect(offer["pop"]["e164"] == "+33612345678", f"the pop says {offer['pop']['e164']}")
         return f"pop with {offer['pop']['e164']}, path {path}, case {offer['pop']['case']['number']}, before the ring"
 
     async def _tones(self) -> str:
@@ -558,7 +551,7 @@ class Script:
         lea = self.world.consoles["lea"]
         await lea.post(f"/interactions/{self.interaction}/hold")
         await lea.wait_for("interaction.changed", lambda i: i["held"])
-        await _until(lambda: self._music(self.call), 5.0, "music on hold")
+        await until(lambda: self._music(self.call), "music on hold", 5.0)
         music = self.call.measure(0.5)
         await lea.post(f"/interactions/{self.interaction}/resume")
         again = await self.call.wait_tone(PHONES["lea"])
@@ -574,26 +567,23 @@ class Script:
         await asyncio.sleep(TALK_S)
         self.call.hang_up()
         ended = await phone.saw("ended")
-        _expect(abs(ended["heard_hz"] - CALLER_HZ) < 50, f"Léa's phone heard {ended['heard_hz']} Hz")
+        expect(abs(ended["heard_hz"] - CALLER_HZ) < 50, f"Léa's phone heard {ended['heard_hz']} Hz")
         await lea.wait_for("interaction.changed", lambda i: i["state"] == "wrapup", after=mark)
         body = {"code": "colis_retrouve", "note": "Colis retrouvé à l'agence de Lyon."}
         await lea.post(f"/interactions/{self.interaction}/wrapup", body)
         state = await self.world.sql("SELECT state FROM case_file WHERE id = $1", self.case)
-        _expect(state == "solved", f"the case is {state}")
+        expect(state == "solved", f"the case is {state}")
         return f"Léa's phone heard {ended['heard_hz']:.0f} Hz; in SQL the case is {state}"
 
     async def _recording(self) -> str:
-        await _until(self._recorded, 10.0, "recording in SQL")
+        await until(self._recorded, "recording in SQL", 10.0)
         found = await self.world.sql("SELECT id FROM recording WHERE interaction = $1", self.interaction)
         raw = await self.world.consoles["lea"].get(f"/recordings/{found}")
-        with wave.open(io.BytesIO(raw)) as file:
-            pcm = np.frombuffer(file.readframes(file.getnframes()), np.int16).reshape(-1, 2)
-        last = pcm[-8000:]
-        left, right = dominant_hz(last[:, 0].copy()), dominant_hz(last[:, 1].copy())
-        _expect(
+        left, right = tones(raw)
+        expect(
             abs(left - CALLER_HZ) < 50 and abs(right - PHONES["lea"]) < 50, f"{left:.0f} and {right:.0f} Hz"
         )
-        return f"{len(pcm) / 8000:.1f} s, left {left:.0f} Hz, right {right:.0f} Hz"
+        return f"left {left:.0f} Hz, right {right:.0f} Hz"
 
     async def _recorded(self) -> bool:
         question = "SELECT count(*) FROM recording WHERE interaction = $1"
@@ -606,12 +596,12 @@ class Script:
         caller = await self.world.caller("+33687654321")
         call = await caller.dial(self.world.dial)
         await call.press("12")
-        await _until(lambda: call.measure(0.5).rms > 100, 15.0, "something to hear while waiting")
-        await _until(lambda: self._in_state("waiting"), 15.0, "waiting caller in SQL")
+        await until(lambda: call.measure(0.5).rms > 100, "something to hear while waiting", 15.0)
+        await until(lambda: self._in_state("waiting"), "waiting caller in SQL", 15.0)
         call.hang_up()
-        await _until(lambda: self._in_state("abandoned"), 10.0, "abandoned call in SQL")
+        await until(lambda: self._in_state("abandoned"), "abandoned call in SQL", 10.0)
         offers = [f for f in admin.frames[mark:] if f["type"] == "offer.made"]
-        _expect(not offers, "somebody on a break was offered the call")
+        expect(not offers, "somebody on a break was offered the call")
         return "state abandoned in SQL, and nobody was rung"
 
     async def _in_state(self, state: str) -> bool:
@@ -638,9 +628,7 @@ class Script:
         offer = next(iter(done)).result()["data"]
         await first.post(f"/offers/{offer['id']}/refuse", {"reason": "refused"})
         second = await offers[list(marks).index(other)]
-        _expect(
-            second["data"]["interaction"]["id"] == offer["interaction"]["id"], "another call came between"
-        )
+        expect(second["data"]["interaction"]["id"] == offer["interaction"]["id"], "another call came between")
         await other.wait_for(
             "interaction.changed", lambda i: i["state"] == "active", within_s=20.0, after=marks[other]
         )
@@ -663,8 +651,8 @@ class Script:
         call = await self.claire.dial(self.world.dial)
         await call.press("12")
         offer = (await lea.wait_for("offer.made", within_s=20.0, after=mark))["data"]
-        _expect(offer["interaction"]["case"] == self.case, "another case was opened")
-        _expect(offer["pop"]["last_advisor"] == "lea", f"the last advisor is {offer['pop']['last_advisor']}")
+        expect(offer["interaction"]["case"] == self.case, "another case was opened")
+        expect(offer["pop"]["last_advisor"] == "lea", f"the last advisor is {offer['pop']['last_advisor']}")
         await call.wait_tone(PHONES["lea"], timeout_s=20.0)
         call.hang_up()
         await self._finish(lea, offer["interaction"]["id"], mark)
@@ -675,10 +663,10 @@ class Script:
         call = await caller.dial(self.world.dial)
         parcel = next(iter(PARCELS))
         await call.press("11" + parcel + ",,1")
-        await _until(self._in_transit, 30.0, "parcel in transit in SQL")
+        await until(self._in_transit, "parcel in transit in SQL", 30.0)
         call.hang_up()
         offers = await self.world.sql(f"SELECT count(*) FROM offer WHERE interaction = ({NEWEST})")  # noqa: S608
-        _expect(offers == 0, "an advisor was asked")
+        expect(offers == 0, "an advisor was asked")
         return f"parcel {parcel} is in transit, nobody was rung"
 
     async def _in_transit(self) -> bool:
@@ -692,7 +680,7 @@ class Script:
         contact = await lea.get(f"/contacts/{case['contact']}")
         placed = await lea.post(f"/cases/{self.case}/call", {"address": contact["addresses"][0]["id"]})
         incoming = await self.world.carrier.next_call(20.0)
-        _expect(incoming.dialled == "+33612345678", f"the carrier was asked for {incoming.dialled}")
+        expect(incoming.dialled == "+33612345678", f"the carrier was asked for {incoming.dialled}")
         incoming.answer()
         heard = await incoming.wait_tone(PHONES["lea"], timeout_s=15.0)
         await asyncio.sleep(TALK_S)
@@ -700,7 +688,7 @@ class Script:
         ended = await self.world.phones["lea"].saw("ended", after=phone_mark)
         await self._finish(lea, placed["interaction"], mark)
         same = await self.world.sql("SELECT case_id FROM interaction WHERE id = $1", placed["interaction"])
-        _expect(str(same) == self.case, "the call is not in the case")
+        expect(str(same) == self.case, "the call is not in the case")
         return f"customer heard {heard.frequency_hz:.0f} Hz, Léa {ended['heard_hz']:.0f} Hz, same case"
 
     async def _board(self) -> str:
@@ -711,14 +699,14 @@ class Script:
             "SELECT count(*) FROM interaction WHERE direction = 'in' AND accepted_at IS NOT NULL AND opened_at >= $1",
             await self.world.sql("SELECT date_trunc('day', max(opened_at)) FROM interaction"),
         )
-        _expect(answered == record, f"the board says {answered} answered, SQL {record}")
+        expect(answered == record, f"the board says {answered} answered, SQL {record}")
         stuck = await self.world.sql("SELECT count(*) FROM interaction WHERE ended_at IS NULL")
-        _expect(stuck == 0, f"{stuck} interactions are not over")
+        expect(stuck == 0, f"{stuck} interactions are not over")
         return f"{answered} answered, {abandoned} abandoned, none left open"
 
     async def _why(self) -> str:
         told = await self.world.server.command("why", self.interaction)
-        _expect("lea" in told.lower() or "Léa" in told, f"it says: {told[:200]}")
+        expect("lea" in told.lower() or "Léa" in told, f"it says: {told[:200]}")
         return told.strip().splitlines()[0]
 
     async def _export(self) -> str:
@@ -740,25 +728,9 @@ def _has_phone(login: str, presence: dict[str, Any]) -> bool:
     return bool(presence["advisor"] == login and presence["phone_registered"])
 
 
-def _expect(true: bool, otherwise: str) -> None:
-    if not true:
-        raise StepFailed(otherwise)
-
-
 async def _same(got: Any, expected: Any, what: str) -> str:
-    _expect(got == expected, f"{what}: {got} instead of {expected}")
+    expect(got == expected, f"{what}: {got} instead of {expected}")
     return f"{what}: {got}"
-
-
-async def _until(look: Callable[[], bool | Awaitable[bool]], within_s: float, what: str) -> None:
-    """Look ten times a second from outside, where no event tells. Raises StepFailed."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        seen = look()
-        if seen if isinstance(seen, bool) else await seen:
-            return
-        await asyncio.sleep(0.1)
-    raise StepFailed(f"no {what} in {within_s:.0f} s")
 
 
 class Life:

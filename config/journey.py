@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import io
+import logging
 import re
 import time
+import wave
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +27,7 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 import aiosmtplib
+import numpy as np
 from aiosmtpd.smtp import SMTP
 
 from config.graph import Arrived, GraphDouble
@@ -111,6 +115,7 @@ class PostOffice:
         self._sessions: set[SMTP] = set()
 
     async def __aenter__(self) -> PostOffice:
+        logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd tells every line, with its words
         self._server = await asyncio.get_running_loop().create_server(self._session, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -519,22 +524,18 @@ class Journey:
 
 def tones(raw: bytes) -> tuple[float, float]:
     """The loudest tones of the last second of a recording's sides, in Hz."""
-    import io
-    import wave
-
-    import numpy as np
-
     with wave.open(io.BytesIO(raw)) as file:
         pcm = np.frombuffer(file.readframes(file.getnframes()), np.int16).reshape(-1, 2)
     last = pcm[-8000:]
     return dominant_hz(last[:, 0].copy()), dominant_hz(last[:, 1].copy())
 
 
-async def until(look: Callable[[], Awaitable[bool]], what: str, within_s: float = RETURN_S) -> None:
+async def until(look: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = RETURN_S) -> None:
     """Look ten times a second from outside, where no event tells. Raises NotSo."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        if await look():
+        seen = look()
+        if seen if isinstance(seen, bool) else await seen:
             return
         await asyncio.sleep(0.1)
     raise NotSo(f"no {what} in {within_s:.0f} s")
