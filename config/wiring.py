@@ -500,12 +500,19 @@ class Hotline:
                 self.written.nudge()
 
     async def _collect(self) -> None:
-        """The cyclic collector runs between calls, not inside them."""
-        generation = 0
+        """The cyclic collector looks at everything only while nobody calls or writes: that takes long."""
+        generation, commits = 0, 0
         while True:
             await asyncio.sleep(IDLE_COLLECTION_S)
-            gc.collect(generation if self.switch.legs else 2)
-            generation = (generation + 1) % 2
+            busy = self.switch.legs > 0 or self.desk.commits != commits
+            commits = self.desk.commits
+            if busy:
+                gc.collect(generation)
+                generation = (generation + 1) % 2
+            else:
+                gc.unfreeze()
+                gc.collect()
+                gc.freeze()  # what lives on is not looked at again until the next quiet moment
 
     async def _look_at_secrets(self) -> None:
         """Keep the phones' secrets as the database has them; whoever proved an old one is forgotten."""
