@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ from routing.aio.web import (
     Route,
     application,
     route,
+    routes_in,
     same_origin,
 )
 from routing.models import (
@@ -896,8 +898,7 @@ async def metrics(ask: Ask) -> web.Response:
     )
 
 
-_OWN = tuple(value for value in list(globals().values()) if isinstance(value, Route))
-ROUTES: tuple[Route, ...] = (*_OWN, *threads.ROUTES, *files.ROUTES, *statistics.ROUTES)
+ROUTES = (*routes_in(sys.modules[__name__]), *threads.ROUTES, *files.ROUTES, *statistics.ROUTES)
 
 
 def console_application(

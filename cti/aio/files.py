@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import sys
 from urllib.parse import quote
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from cti import schemas
 from cti.aio.console import V1, Console, cti_of
-from routing.aio.web import Ask, FieldError, Problem, Route, route
+from routing.aio.web import Ask, FieldError, Problem, route, routes_in
 from routing.letter import clean
 from routing.store import AttachmentView
 
@@ -167,4 +168,4 @@ async def _data(cti: Console, file: AttachmentView) -> str:
     return f"data:{file.type};base64,{base64.b64encode(content).decode()}"
 
 
-ROUTES: tuple[Route, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Route))
+ROUTES = routes_in(sys.modules[__name__])

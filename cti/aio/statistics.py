@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from cti import schemas
 from cti.aio.console import V1, cti_of
 from cti.schemas import Limit, ShortId
 from routing import figures
-from routing.aio.web import Ask, FieldError, Problem, Route, route
+from routing.aio.web import Ask, FieldError, Problem, route, routes_in
 
 NO_QUEUE = "-"  # stands for the rows of those that never reached a queue
 LONGEST = timedelta(days=400)  # a year beside the same month of the last one
@@ -118,4 +119,4 @@ async def list_statistics(
     )
 
 
-ROUTES: tuple[Route, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Route))
+ROUTES = routes_in(sys.modules[__name__])

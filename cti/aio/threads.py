@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +21,7 @@ from cti.aio.uploads import Upload
 from cti.refusals import SENTENCES
 from cti.schemas import Limit, ShortId
 from cti.window import CLOSED, TAG, window
-from routing.aio.web import ADMINS, SUPERVISORS, Ask, FieldError, Problem, Route, route
+from routing.aio.web import ADMINS, SUPERVISORS, Ask, FieldError, Problem, route, routes_in
 from routing.channel import Manifest
 from routing.identity import plain
 from routing.models import (
@@ -810,4 +811,4 @@ async def case_words(
     )
 
 
-ROUTES: tuple[Route, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Route))
+ROUTES = routes_in(sys.modules[__name__])

@@ -229,6 +229,11 @@ def route(
     return make
 
 
+def routes_in(module: types.ModuleType) -> tuple[Route, ...]:
+    """Those that a module has made so far, in the order in which they stand there."""
+    return tuple(value for value in vars(module).values() if isinstance(value, Route))
+
+
 # What was expected, by pydantic's type of error; {names} are those of its context.
 EXPECTED: Mapping[str, Mapping[str, str]] = {
     "wrong_field": {"en": "{en}", "fr": "{fr}"},
