@@ -42,6 +42,8 @@ class _Server:
 
     async def _template(self) -> None:
         connection = await asyncpg.connect(self.address("postgres"))
+        await connection.execute("ALTER SYSTEM SET fsync = off")  # no test outlives the machine
+        await connection.execute("SELECT pg_reload_conf()")
         await connection.execute("CREATE DATABASE template_monofil")
         await connection.close()
         await migrate(self.address("template_monofil"))
