@@ -1,4 +1,4 @@
-"""The written channels of a running server: what comes in, the trees that answer, and what goes out.
+"""The written channels of a running server, put together from their parts.
 
 Made once and given to an exit stack, after the desk and the console's live wire, before HTTP listens.
 """
@@ -174,7 +174,7 @@ class Written:
                 public_url=public_url,
                 clean=letter.clean,
                 prove=lambda token, secrets: email.prove(token, secrets.get(TOKEN_KEY, "")),
-                parsers={email.MANIFEST.name: self.parser.parse},
+                parsers={it.name: self.parser.parse for it in MANIFESTS.values() if it.mail},
                 typed=self._typed,
                 source=lambda request: client_address(request, trusted),
                 kept_days=settings.request_days,
@@ -258,7 +258,7 @@ class Written:
         self.runner.tick()
 
     def _mail_accounts(self) -> list[Account]:
-        return [it for it in self.site().accounts if it.channel == email.MANIFEST.name]
+        return [it for it in self.site().accounts if self.manifests[it.channel].mail]
 
     async def _take_mail(self, account: str, raw: bytes, facts: Mapping[str, str]) -> None:
         await self.hooks.take(account, raw, facts)

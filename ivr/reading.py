@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 
 import re2
 
 from ivr.tree import CollectNode
+from routing.identity import unmarked
 
 NAMES: Mapping[str, str] = {
     "fr": "Français", "en": "English", "de": "Deutsch", "es": "Español", "it": "Italiano", "nl": "Nederlands",
@@ -42,8 +42,7 @@ READ_CHARS = 2_000  # more of a message is not searched
 
 def folded(text: str) -> str:
     """Lower case without accents or punctuation, one space between words and one at each end."""
-    plain = unicodedata.normalize("NFKD", text[:READ_CHARS]).casefold()
-    kept = (c if c.isalnum() else " " for c in plain if not unicodedata.combining(c))
+    kept = (sign if sign.isalnum() else " " for sign in unmarked(text[:READ_CHARS]))
     return f" {' '.join(''.join(kept).split())} "
 
 

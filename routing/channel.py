@@ -51,7 +51,12 @@ class Manifest:
     html: bool = False
     starts: bool = False  # we may write first (email); else only who has written to us can be answered
     typing: bool = False  # we can show that we type
-    visitors: bool = False  # its customers visit web pages and come in by a socket of ours
+    mail: bool = False  # its messages come as mails: by SMTP or LMTP, or from a mailbox
+    visitors: bool = False
+    """Its customers visit web pages and come in by a socket of ours, which reads `origins`, `hours` and `email`."""
+    kept_headers: tuple[
+        str, ...
+    ] = ()  # of its requests, in lower case: those that are stored beside the usual ones
     marks: frozenset[str] = (
         frozenset()
     )  # what the provider tells us: delivered, read, reaction, typing, edited, unsent

@@ -84,10 +84,15 @@ def display(kind: str, value: str) -> str:
     return value
 
 
+def unmarked(text: str) -> str:
+    """Text for comparing: decomposed, without marks, case-folded."""
+    parts = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(sign for sign in parts if not unicodedata.combining(sign))
+
+
 def sort_name(name: str) -> str:
     """A key that sorts French names rightly in any database: decomposed, without marks, case-folded."""
-    parts = unicodedata.normalize("NFKD", name)
-    return "".join(sign for sign in parts if not unicodedata.combining(sign)).casefold().strip()
+    return unmarked(name).strip()
 
 
 def root(contact: UUID, rows: Rows) -> UUID:

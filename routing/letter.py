@@ -1,4 +1,4 @@
-"""What is done with the words of a mail: cleaning its HTML, plain text out of it, folding of what it quotes.
+"""The words of one mail: its HTML made clean, its plain text, and what of it is own, quoted or signature.
 
 Cleaning keeps an allow-list and nothing else; what it gives fetches nothing by itself and is still to be shown in a
 sandboxed frame. It is idempotent: cleaned HTML may be stored and cleaned again when somebody asks for its images.
@@ -155,7 +155,7 @@ def remote_images(cleaned: str) -> int:
     return sum(' data-remote="' in tag for tag in _TAG.findall(cleaned) if tag.startswith("<img "))
 
 
-def plain(html: str) -> str:
+def as_text(html: str) -> str:
     """The text of HTML: lines as blocks end, `- ` before items, `> ` before what it quotes, links with their target."""
     cleaned = clean(html[:MOST_HTML_CHARS])
     if not cleaned:

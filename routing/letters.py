@@ -1,4 +1,4 @@
-"""The letters: what the desk decides about messages, written interactions, help and merged cases.
+"""The desk's half for what is written: threads, messages and their outbox, help and merged cases (one mail: letter.py).
 
 Rule 1: a thread is one account and one address; at most one of its interactions lives.
 Rule 2: a reply goes to the address of its thread, whoever its contact is thought to be (F3).
@@ -82,8 +82,6 @@ class Letters:
             HelpAnswered: self._help_answered,
             AccountChanged: self._account_changed,
         }
-
-    # ---- who wrote, and where
 
     def _unknown(self, message: UUID, account: str, external_id: str) -> None:
         """Refused when the message is there already."""
@@ -205,8 +203,6 @@ class Letters:
         data = {"outcome": outcome, "code": None, "by": by, "reason": reason}
         self._book.emit(T.ENDED, data, interaction=interaction)
 
-    # ---- what the customer does
-
     def _message_received(self, told: MessageReceived) -> None:
         book = self._book
         account, external_id = told.account, plain(told.external_id)
@@ -309,8 +305,6 @@ class Letters:
                 self._book.side(
                     "message_changed", row.id, text=None, html=None, folded=None, reaction=reaction
                 )
-
-    # ---- what we write
 
     def _message_written(self, told: MessageWritten) -> None:
         book = self._book
@@ -567,8 +561,6 @@ class Letters:
             folded=_folded(f"{subject} {text}"),
         )
 
-    # ---- the tree
-
     def _walk_stepped(self, told: WalkStepped) -> None:
         book = self._book
         row = book.interaction(told.interaction)
@@ -646,8 +638,6 @@ class Letters:
         book.emit(T.HANDED_BACK, {"node": told.node, "by": told.by}, interaction=row.id)
         book.decided(rest)
 
-    # ---- who has it
-
     def _written(self, id_: UUID, told: Input) -> InteractionRow:
         row = self._book.alive(id_, told)
         if row.seat == VOICE:
@@ -713,8 +703,6 @@ class Letters:
         if code is not None and code.solves:
             book.solve(book.rows.get(CaseRow, case.id), told.by)
         book.decided(rest)
-
-    # ---- cases, help, accounts
 
     def _cases_merged(self, told: CasesMerged) -> None:
         book = self._book

@@ -25,6 +25,7 @@ from routing import channel as c
 from routing import models as m
 from routing.aio.crash import crash_point
 from routing.aio.fetch import BYTES, Away, Fetcher, Stored
+from routing.identity import plain, plain_json
 from routing.pace import Pace
 from routing.site import Account, Site
 from routing.store import ChannelSecrets, Known, Messages, Outbox, RawRequest, Requests, Unavailable
@@ -109,17 +110,6 @@ class _Notes:
         lists = ("waiting", "unknown", "failed", "refused", "moved", "given_up")
         counts = {"events": self.events, "told": self.told, "known": self.known}
         return counts | {name: getattr(self, name) for name in lists if getattr(self, name)}
-
-
-def plain(value: Any) -> Any:
-    """Text that PostgreSQL can keep: no NUL, no lone surrogate; also inside of lists and objects."""
-    if isinstance(value, str):
-        return value.replace("\x00", "").encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {plain(str(key)): plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return value
 
 
 def _never_proved(token: str, secrets: c.Secrets) -> None:
@@ -214,8 +204,6 @@ class Hooks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    # ---- in ---------------------------------------------------------------------------------------------------------
-
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """A plain aiohttp handler: `app.router.add_route("*", "/hooks/{account}", hooks.answer)`."""
         began = asyncio.get_running_loop().time()
@@ -247,8 +235,8 @@ class Hooks:
         asked = c.Request(
             method=request.method,
             url=f"{self._public_url}{plain(request.path_qs)}",
-            query=plain(dict(request.query)),
-            headers=plain({name.lower(): value for name, value in request.headers.items()}),
+            query=plain_json(dict(request.query)),
+            headers=plain_json({name.lower(): value for name, value in request.headers.items()}),
             body=body,
         )
         try:
@@ -263,7 +251,11 @@ class Hooks:
                     return web.Response(status=status, text=judged.body)
                 crash_point("hook.verified")
                 if request.method == hdrs.METH_POST:
-                    await self.take(account.id, body, _kept(asked.headers))
+                    await self.take(
+                        account.id,
+                        body,
+                        _kept(asked.headers, self._channels[account.channel].MANIFEST.kept_headers),
+                    )
         except (Unavailable, TimeoutError):
             return web.Response(status=503, headers={hdrs.RETRY_AFTER: "2"})
         return web.Response(status=judged.status, text=judged.body, content_type="text/plain")
@@ -279,7 +271,7 @@ class Hooks:
         """Keep the bytes of a proved request (or a mail); returns its id once they are safe. Raises Unavailable."""
         if self._waiting_bytes + len(body) > WAITING_BYTES:
             raise Unavailable("too much is waiting to be stored")
-        request = RawRequest(self._ids(), account, self._clock.now(), plain(dict(headers)), body)
+        request = RawRequest(self._ids(), account, self._clock.now(), plain_json(dict(headers)), body)
         arrived = _Arrived(request, asyncio.get_running_loop().create_future())
         self._arrived.append(arrived)
         self._waiting_bytes += len(body)
@@ -347,8 +339,6 @@ class Hooks:
                         arrived.stored.set_exception(failed)
                         arrived.stored.exception()
                 self._wake.set()
-
-    # ---- handled ----------------------------------------------------------------------------------------------------
 
     async def replay(self, id: UUID) -> Result:
         """Handle a stored request again; what is there already stays as it is. LookupError: there is none."""
@@ -631,7 +621,7 @@ class _Telling:
                 html=self._cleaned(one.html),
                 subject=plain(one.subject)[:1000],
                 payload=plain(one.payload)[:2000],
-                extra=plain({**({"referral": one.referral} if one.referral else {}), **one.facts}),
+                extra=plain_json({**({"referral": one.referral} if one.referral else {}), **one.facts}),
                 attached=_attached(files),
                 reply_to=await self._named(one.reply_to),
                 sent_at=one.at,
@@ -666,7 +656,7 @@ class _Telling:
         if not html:
             return ""
         try:
-            return str(plain(self._h._clean(html)))
+            return plain(self._h._clean(html))
         except Exception as error:
             self._h._bug("an HTML text could not be cleaned", self._account, self._request.id, error)
             return ""
@@ -832,7 +822,7 @@ async def _ends(tasks: list[asyncio.Task[None]], notes: _Notes) -> BaseException
 
 
 def _external(id: str) -> str:
-    text = str(plain(id))
+    text = plain(id)
     if not text or len(text) > ID_CHARS:
         raise ValueError("no usable id")
     return text
@@ -854,16 +844,14 @@ def _attached(files: list[tuple[UUID, c.File]]) -> tuple[m.Attached, ...]:
 _KEPT = (
     "content-type",
     "user-agent",
-    "x-hub-signature-256",
-    "x-twilio-signature",
     "x-request-id",
     "content-length",
 )
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those that help to understand a request later; nothing that opens a door."""
-    return {name: headers[name][:1000] for name in _KEPT if name in headers}
+def _kept(headers: Mapping[str, str], more: tuple[str, ...]) -> dict[str, str]:
+    """Those that help to understand a request later, and `more` of its channel; nothing that opens a door."""
+    return {name: headers[name][:1000] for name in (*_KEPT, *more) if name in headers}
 
 
 def _closing(status: int) -> web.Response:

@@ -176,8 +176,6 @@ class Courier:
             self._wait.pop(str(event.data.get("account")), None)
             self._wake.set()
 
-    # ---- taking -----------------------------------------------------------------------------------------------------
-
     async def _taking(self) -> None:
         known = False
         while True:
@@ -252,8 +250,6 @@ class Courier:
                     await self._outbox.renew(
                         self._worker, self._clock.now() + timedelta(seconds=self._lease_s)
                     )
-
-    # ---- sending ----------------------------------------------------------------------------------------------------
 
     async def _sent(self, due: Due) -> None:
         channel = ""
@@ -463,8 +459,6 @@ class Courier:
         url = self._links.link(file.id) if self._links is not None else ""
         return c.Enclosed(file.id, file.kind, file.name, file.type, url, content)
 
-    # ---- results ----------------------------------------------------------------------------------------------------
-
     async def _kept_result(self, due: Due, result: c.Result) -> None:
         """Stored however long the database is away: we are the only one who knows."""
         while True:
@@ -566,8 +560,6 @@ class Courier:
             )
         )
         return outcome.refused not in ("stopping", "overloaded")
-
-    # ---- what is only shown -----------------------------------------------------------------------------------------
 
     async def act(self, thread: UUID | ThreadView, act: str, author_name: str = "") -> None:
         """Shows `typing_on`, `typing_off` or `seen` where the channel can. Never raises, never waits long."""

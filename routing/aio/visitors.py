@@ -221,8 +221,6 @@ class Visitors:
                 return await self._upload(request)
         raise web.HTTPNotFound
 
-    # ---- from the desk and the courier ------------------------------------------------------------------------------
-
     async def push(self, account: Account, call: c.PushCall) -> c.Reply:
         """What the Courier does with a PushCall. A message is shown from its row; all else goes as it is."""
         visitor = self._visitors.get((account.id, call.to))
@@ -282,8 +280,6 @@ class Visitors:
         visitor.live = interaction
         if interaction is not None:
             self._by_live[interaction] = visitor
-
-    # ---- the door ---------------------------------------------------------------------------------------------------
 
     async def _script(self, request: web.Request) -> web.StreamResponse:
         """The widget. It is public and says nothing of anybody: any page may load it, few may then connect."""
@@ -447,8 +443,6 @@ class Visitors:
     def _first_name(self, login: str) -> str:
         return next((each.first_name for each in self._site().advisors if each.id == login), "")
 
-    # ---- what visitors say ------------------------------------------------------------------------------------------
-
     async def _said(self, visitor: _Visitor, frame: Any, facts: Mapping[str, str]) -> Frame | None:
         """Takes one frame; what the page is told of it, None: nothing."""
         said = frame if isinstance(frame, dict) else {}
@@ -543,8 +537,6 @@ class Visitors:
             await self._taken(visitor, [*frames, {"type": kind, "ids": ids}], facts)
         visitor.marked[kind] = max([since, *(row.seq for row in rows)])
 
-    # ---- files ------------------------------------------------------------------------------------------------------
-
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         """POST of a file's bytes with `?name=`; its `upload_id` is good for one `attachment` within ten minutes."""
         account, headers = self._admit(request)
@@ -602,8 +594,6 @@ class Visitors:
     def _clear_uploads(self) -> None:
         while self._uploads and next(iter(self._uploads.values())).until < _now():
             self._drop(next(iter(self._uploads)))
-
-    # ---- what visitors are shown ------------------------------------------------------------------------------------
 
     async def _news(self, page: _Page) -> list[Frame]:
         """The stored messages that the page has not been shown yet, at most ROWS, and what else waits for it."""
@@ -687,8 +677,6 @@ class Visitors:
                 while len(self._nobodys) > KEPT:
                     self._forget(next(iter(self._nobodys.values())))
 
-    # ---- long polls -------------------------------------------------------------------------------------------------
-
     async def _posted(
         self, request: web.Request, account: Account, headers: Mapping[str, str]
     ) -> web.Response:
@@ -747,8 +735,6 @@ class Visitors:
             except Unavailable:
                 return _problem(503, "unavailable", {**headers, hdrs.RETRY_AFTER: "2"})
         return web.json_response({"frames": frames, "after": page.after}, headers=headers)
-
-    # ---- sockets ----------------------------------------------------------------------------------------------------
 
     async def _socket(self, request: web.Request, account: Account, after: int) -> web.StreamResponse:
         address = self._source(request)

@@ -60,6 +60,7 @@ MANIFEST: Final = Manifest(
     subject=True,
     html=True,
     starts=True,
+    mail=True,
     rates={"": 10},
     settings=("address",),
     optional=(
@@ -523,7 +524,7 @@ class _Mail:
         body = self._body(message)
         text = "\n\n".join(
             part
-            for part in ((s.text.strip("\n") or letter.plain(s.html)) for s in body.segments)
+            for part in ((s.text.strip("\n") or letter.as_text(s.html)) for s in body.segments)
             if part.strip()
         )[:MOST_TEXT_CHARS]
         html = ""
@@ -883,7 +884,7 @@ def _written(out: Outgoing, account: Account, own: str, to: str, id_: str) -> by
 def _letter(out: Outgoing, account: Account) -> EmailMessage:
     text, html = letter.tidy(out.text), letter.clean(out.html, images=True) if out.html else ""
     if not text.strip() and html:
-        text = letter.plain(html)
+        text = letter.as_text(html)
     if out.buttons:
         text += "\n\n" + "\n".join(f"{n}. {letter.tidy(b.title)}" for n, b in enumerate(out.buttons, 1))
         html = ""

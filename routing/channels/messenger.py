@@ -62,6 +62,7 @@ MANIFEST: Final = Manifest(
     tag_window_h=168,
     tag="HUMAN_AGENT",
     typing=True,
+    kept_headers=("x-hub-signature-256",),
     marks=frozenset({"delivered", "read", "reaction", "edited"}),
     rates={"": 300, "audio": 10, "video": 10},
     settings=("page_id",),

@@ -129,7 +129,9 @@ def test_a_manifest_says_what_can_be(name: str, channel: Channel) -> None:
     assert manifest.marks <= {"delivered", "read", "reaction", "typing", "edited", "unsent"}
     keys = (*manifest.settings, *manifest.optional, *manifest.secrets)
     assert len(set(keys)) == len(keys), "a key has one place: settings, optional or secrets"
+    assert all(name == name.lower() for name in manifest.kept_headers)
     settings = {*manifest.settings, *manifest.optional}
+    assert not manifest.visitors or "origins" in settings, "the socket lets in the pages of `origins` only"
     assert set(manifest.kinds) <= settings
     assert all("|" in kind or kind in KINDS for kind in manifest.kinds.values())
     assert {*manifest.useless_without, *manifest.useless_without.values()} <= settings

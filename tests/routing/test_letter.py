@@ -163,7 +163,7 @@ def test_no_way_in_leaves_a_script_a_handler_a_form_or_a_request(way: str) -> No
 def test_pieces_of_ways_in_put_together_open_none(pieces: list[str]) -> None:
     cleaned = letter.clean("".join(pieces))
     assert [src for src in seen(cleaned).fetched if not src.lower().startswith("cid:")] == []
-    letter.plain("".join(pieces))
+    letter.as_text("".join(pieces))
 
 
 def test_remote_images_wait_until_somebody_asks() -> None:
@@ -211,7 +211,7 @@ TEXTS = (
 
 @pytest.mark.parametrize(("html", "text"), TEXTS)
 def test_html_has_a_text(html: str, text: str) -> None:
-    assert letter.plain(html) == text
+    assert letter.as_text(html) == text
 
 
 def test_text_becomes_html_in_which_nothing_is_markup() -> None:
@@ -413,6 +413,6 @@ SLOW = {
 def test_no_text_takes_long(name: str) -> None:
     began = time.process_time()
     letter.clean(SLOW[name])
-    letter.plain(SLOW[name])
+    letter.as_text(SLOW[name])
     letter.fold(SLOW[name])
     assert time.process_time() - began < 3
