@@ -180,6 +180,7 @@ class GraphDouble:
         self._files: dict[str, _Stored] = {}
         self._held: list[tuple[Customer, Event]] | None = None
         self._owed: list[_Owed] = []
+        self._retrying = 0  # owed ones whose turn it is
         self._lanes: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
@@ -275,18 +276,24 @@ class GraphDouble:
     @property
     def owed(self) -> int:
         """Webhooks that were not answered 200 and will be told again."""
-        return len(self._owed)
+        return len(self._owed) + self._retrying
 
     async def redeliver(self, *, everything: bool = False) -> list[Told]:
         """Tell again what is due by the clock (or all of it). Gaps grow; after 36 hours it is dropped."""
         due = [owed for owed in self._owed if everything or owed.due <= self.now()]
         self._owed = [owed for owed in self._owed if owed not in due]
-        told = []
-        for owed in due:
-            if self.now() - owed.first > RETRIES_S:
-                self.dropped.append(owed.body)
-            else:
-                told.append(await self._post(owed.body, owed.events, attempt=owed.attempt, first=owed.first))
+        told, left = [], len(due)
+        self._retrying += left
+        try:
+            for owed in due:
+                if self.now() - owed.first > RETRIES_S:
+                    self.dropped.append(owed.body)
+                else:
+                    again = await self._post(owed.body, owed.events, attempt=owed.attempt, first=owed.first)
+                    told.append(again)
+                self._retrying, left = self._retrying - 1, left - 1
+        finally:
+            self._retrying -= left
         return told
 
     async def subscribe(self) -> bool:
