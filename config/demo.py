@@ -381,7 +381,11 @@ class Telephone:
     async def ignores(self, number: str) -> None:
         incoming = await self.world.carrier.next_call(20.0)
         expect(incoming.dialled == number, f"the carrier was asked for {incoming.dialled}")
+        mark = len(self.world.phones["lea"].events)
         incoming.reject(486)
+        await self.world.phones["lea"].saw(
+            "ended", after=mark
+        )  # not to be taken for the end of the next call
 
     async def dials(self, keys: str) -> Talk:
         mark = len(self.world.phones["lea"].events)
