@@ -40,7 +40,7 @@ from softphone_bridge.stack import (
     TrunkRules,
 )
 from tests.bench import house
-from tests.bench.figures import CannotMeasure, Figures, cpu_by_tree, machine, spread, tell
+from tests.bench.figures import CannotMeasure, Figures, cpu_by_tree, looped, machine, spread, tell
 
 ADVISORS = 40
 NUMBERS = 300  # callers come back after so many calls, and are then known
@@ -362,13 +362,7 @@ async def measure(quick: bool) -> Figures:
 def run(quick: bool = False) -> Figures:
     """Measure; prints the table and the JSON line and returns it. About 1 min quick, 3 min else."""
     began = machine()
-    try:
-        import uvloop
-
-        figures = uvloop.run(measure(quick))
-    except ImportError:
-        figures = asyncio.run(measure(quick))
-    return tell("call", house.ON, figures, began)
+    return tell("call", house.ON, looped(measure(quick)), began)
 
 
 if __name__ == "__main__":

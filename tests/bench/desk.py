@@ -29,7 +29,7 @@ from aiohttp import web
 
 from cti.aio.headless import Frame, Refused
 from tests.bench import call, house, webhooks
-from tests.bench.figures import Figures, cpu_by_tree, machine, spread, tell
+from tests.bench.figures import Figures, cpu_by_tree, looped, machine, spread, tell
 
 ADVISORS = 100
 MESSAGES_PER_S, CALLS_PER_S = 30.0, 1.0
@@ -307,13 +307,7 @@ async def measure(quick: bool) -> Figures:
 def run(quick: bool = False) -> Figures:
     """Measure; prints lines and the JSON line and returns it. About a minute and a half quick, 3 min else."""
     began = machine()
-    try:
-        import uvloop
-
-        figures = uvloop.run(measure(quick))
-    except ImportError:
-        figures = asyncio.run(measure(quick))
-    return tell("desk", house.ON, figures, began)
+    return tell("desk", house.ON, looped(measure(quick)), began)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 Figures = dict[str, Any]
+T = TypeVar("T")
 TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
 
@@ -100,6 +102,15 @@ def machine() -> Figures:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "load": [round(load, 2) for load in os.getloadavg()],
     }
+
+
+def looped(work: Coroutine[Any, Any, T]) -> T:
+    """Run it on the loop that the server runs on: uvloop where it is installed (see `machine`)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
 
 
 def tell(name: str, on: str, figures: Figures, began: Figures) -> Figures:

@@ -7,7 +7,6 @@ connections. The cost of keeping the inbox current is measured too: one more mes
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import itertools
 import random
@@ -27,7 +26,7 @@ from routing.aio.clock import IdMaker
 from routing.aio.cluster import Cluster
 from routing.aio.postgres import connect, migrate, organisation_id, pool, stores
 from routing.store import InboxFilter, Stores
-from tests.bench.figures import Figures, machine, spread, tell
+from tests.bench.figures import Figures, looped, machine, spread, tell
 
 CASES, MESSAGES = 100_000, 1_000_000
 TARGET_MS = 300.0
@@ -349,5 +348,6 @@ async def measure(rounds: int, seed: int) -> Figures:
     return tell("inbox", on, figures, began)
 
 
-def run(quick: bool = False) -> None:
-    asyncio.run(measure(rounds=10 if quick else 40, seed=random.SystemRandom().randrange(2**31)))
+def run(quick: bool = False) -> Figures:
+    """Fill and ask; prints the table and the JSON line and returns it."""
+    return looped(measure(rounds=10 if quick else 40, seed=random.SystemRandom().randrange(2**31)))

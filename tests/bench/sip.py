@@ -39,7 +39,7 @@ from softphone_bridge.stack import (
     TrunkRules,
 )
 from tests.bench import house
-from tests.bench.figures import CannotMeasure, Figures, cpu_by_tree, machine, tell
+from tests.bench.figures import CannotMeasure, Figures, cpu_by_tree, looped, machine, tell
 
 SERVER_PORT, CALLER_PORT, CALLEE_PORT = 17_400, 17_500, 17_600
 HOLD_MS = 1000
@@ -511,12 +511,7 @@ def run(quick: bool = False) -> Figures:
 def main() -> None:
     if sys.argv[1:2] == ["serve"]:
         role, port, callee = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-        try:
-            import uvloop
-        except ImportError:
-            asyncio.run(serve(role, port, callee))
-        else:
-            uvloop.run(serve(role, port, callee))
+        looped(serve(role, port, callee))
         return
     run("--quick" in sys.argv)
 

@@ -28,7 +28,7 @@ import aiohttp
 from cti.aio.headless import Frame, HeadlessConsole, Refused
 from routing.aio.postgres import connect
 from tests.bench import house
-from tests.bench.figures import CannotMeasure, Figures, cpu_by_tree, machine, spread, tell
+from tests.bench.figures import CannotMeasure, Figures, cpu_by_tree, looped, machine, spread, tell
 
 ACCOUNT, PAGE = "bench", "100"
 APP_SECRET = "bench"
@@ -334,13 +334,7 @@ async def measure(quick: bool) -> Figures:
 def run(quick: bool = False) -> Figures:
     """Measure; prints a line a rate and the JSON line and returns it. About a minute and a half quick, 4 min else."""
     began = machine()
-    try:
-        import uvloop
-
-        figures = uvloop.run(measure(quick))
-    except ImportError:
-        figures = asyncio.run(measure(quick))
-    return tell("webhooks", house.ON, figures, began)
+    return tell("webhooks", house.ON, looped(measure(quick)), began)
 
 
 if __name__ == "__main__":
