@@ -47,7 +47,9 @@ log = structlog.get_logger(__name__)
 QUEUE_BYTES = 1 << 20
 BEHIND_S = 5.0
 CLOSING_S = 1.0  # for a farewell; then the connection is cut
-KERNEL_BYTES = 256 << 10
+KERNEL_BYTES = (
+    256 << 10
+)  # Linux holds twice that; on its own it would take megabytes before we see a page is stuck
 RESUME_EVENTS = 2000  # remembered; further behind, a snapshot is cheaper than what was missed
 HEARTBEAT_S = 20.0
 VIEWS_KEPT = 1000  # interactions as last read
@@ -170,7 +172,7 @@ class Out:
     """One frame on its way, with who may see it. No `to`, `roles` or `case`: everybody in the organisation."""
 
     seq: int
-    text: str
+    data: bytes
     kind: str
     to: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
@@ -254,14 +256,14 @@ class Page:
     topics: set[str] = field(default_factory=set)
     seen: int = 0  # everything up to here reaches it otherwise than by the pump
     catching_up: list[Out] | None = None
-    queue: deque[tuple[str, str, float]] = field(default_factory=deque)  # kind, text, queued at (monotonic)
+    queue: deque[tuple[str, bytes, float]] = field(default_factory=deque)  # kind, data, queued at (monotonic)
     queued_bytes: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     closing: int | None = None
     closing_since_s: float = 0.0
     sending_since_s: float | None = None
 
-    def put(self, kind: str, text: str, now_s: float) -> None:
+    def put(self, kind: str, data: bytes, now_s: float) -> None:
         """Queue one frame; a board that was not sent yet gives way to the newer one."""
         if self.closing is not None:
             return
@@ -271,8 +273,8 @@ class Page:
                     self.queued_bytes -= len(old)
                     del self.queue[n]
                     break
-        self.queue.append((kind, text, now_s))
-        self.queued_bytes += len(text)
+        self.queue.append((kind, data, now_s))
+        self.queued_bytes += len(data)
         if self.behind(now_s):
             self.close(WSCloseCode.TRY_AGAIN_LATER)
         self.wake.set()
@@ -285,6 +287,8 @@ class Page:
         if self.closing is None:
             self.closing = code
             self.closing_since_s = time.monotonic()
+            if code == WSCloseCode.TRY_AGAIN_LATER:
+                SLOW.inc()
             self.queue.clear()
             self.queued_bytes = 0
             self.wake.set()
@@ -707,11 +711,11 @@ class Live:
             main = beside.pop()
         for kind_, data, to, roles, of_case, subject in beside:
             text = frame(kind_, data, event.at, event.seq - 1, subject=subject)
-            yield Out(event.seq, text, kind_, to, roles, of_case)
+            yield Out(event.seq, text.encode(), kind_, to, roles, of_case)
         if main is not None:
             kind_, data, to, roles, of_case, subject = main
             text = frame(kind_, data, event.at, event.seq, id=event.id, subject=subject)
-            yield Out(event.seq, text, kind_, to, roles, of_case)
+            yield Out(event.seq, text.encode(), kind_, to, roles, of_case)
 
     async def _help(self, case: UUID, id: UUID) -> HelpView | None:
         return next((h for h in await self.stores.helps.of_case(case) if h.id == id), None)
@@ -741,7 +745,7 @@ class Live:
                     if page.catching_up is not None:
                         page.catching_up.append(out)
                     else:
-                        page.put(out.kind, out.text, now_s)
+                        page.put(out.kind, out.data, now_s)
             self._sent = event.seq
 
     async def offer(self, made: Event) -> schemas.Offer | None:
@@ -794,7 +798,7 @@ class Live:
 
     def _put(self, page: Page, kind: str, rest: str, now_s: float) -> None:
         """An ephemeral frame, with the last sequence number that this page has been sent."""
-        page.put(kind, f'{{"seq":{max(self._sent, page.seen)},{rest}', now_s)
+        page.put(kind, f'{{"seq":{max(self._sent, page.seen)},{rest}'.encode(), now_s)
 
     def expect(self, offer: UUID, advisor: str) -> asyncio.Future[None] | None:
         if not any(page.caller.login == advisor and page.closing is None for page in self.pages):
@@ -960,9 +964,7 @@ class Live:
         followed = self._followed.setdefault(caller.login, deque(maxlen=CASES_FOLLOWED))
         transport = request.transport
         if transport is not None and (raw := transport.get_extra_info("socket")) is not None:
-            raw.setsockopt(
-                socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES
-            )  # else the kernel hides megabytes
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         page = Page(caller, session.token_hash, wire, transport, followed, catching_up=[])
         self.pages.add(page)
         PAGES.set(len(self.pages))
@@ -993,19 +995,19 @@ class Live:
             for past in [p for p in self._recent if after < p.event.seq <= seen]:
                 for out in await self._frames(past):
                     if out.for_page(page):
-                        page.put(out.kind, out.text, now_s())
+                        page.put(out.kind, out.data, now_s())
             # What is in no event: where things stand now.
             page.put(
                 "board.changed",
-                frame("board.changed", self.board(page.caller), self.clock.now(), seen),
+                frame("board.changed", self.board(page.caller), self.clock.now(), seen).encode(),
                 now_s(),
             )
         else:
             snapshot = await self.snapshot(page.caller)
-            page.put("snapshot", frame("snapshot", snapshot, self.clock.now(), seen), now_s())
+            page.put("snapshot", frame("snapshot", snapshot, self.clock.now(), seen).encode(), now_s())
         missed, page.catching_up = page.catching_up or [], None
         for out in missed:
-            page.put(out.kind, out.text, now_s())
+            page.put(out.kind, out.data, now_s())
 
     def _remembers(self, after: int, seen: int) -> bool:
         """Whether everything after that number up to now can still be told."""
@@ -1039,10 +1041,10 @@ class Live:
         try:
             while page.closing is None:
                 while page.queue:
-                    _, text, queued_s = page.queue.popleft()
-                    page.queued_bytes -= len(text)
+                    _, data, queued_s = page.queue.popleft()
+                    page.queued_bytes -= len(data)
                     page.sending_since_s = queued_s
-                    await page.socket.send_str(text)
+                    await page.socket.send_frame(data, WSMsgType.TEXT)
                     page.sending_since_s = None
                 page.wake.clear()
                 if page.closing is None and not page.queue:
@@ -1055,10 +1057,8 @@ class Live:
                 await asyncio.wait_for(page.socket.close(code=code), 2.0)
             except (TimeoutError, ConnectionError, RuntimeError):
                 pass
-        if code == WSCloseCode.TRY_AGAIN_LATER:
-            SLOW.inc()
-            if page.transport is not None:
-                page.transport.abort()
+        if code == WSCloseCode.TRY_AGAIN_LATER and page.transport is not None:
+            page.transport.abort()
 
     async def _clockwork(self) -> None:
         """Once a second: the board if it changed, the trees for who watches, and who has stopped reading."""
