@@ -13,7 +13,7 @@ from cti.board import Row
 from cti.session import Seat
 from cti.window import window
 from routing.channel import Manifest
-from routing.models import Event, State, T
+from routing.models import FINAL_EVENTS, Event, State, T
 from routing.site import Account, Advisor, Site
 from routing.store import (
     AccountState,
@@ -394,14 +394,13 @@ _KINDS: Mapping[T, str] = {
     T.CASES_MERGED: "state",
     T.CASE_MERGE_UNDONE: "state",
 }
-FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 
 
 def timeline_kind(event: Event) -> str | None:
     """What an event is in the timeline of its case; None: it is not shown there by itself."""
     if event.type is T.ASSIGNED:
         return "event" if event.data.get("how") == "pulled" else None
-    return "call" if event.type in FINAL else _KINDS.get(event.type)
+    return "call" if event.type in FINAL_EVENTS else _KINDS.get(event.type)
 
 
 def item(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from routing.models import Event, T
+from routing.models import FINAL_EVENTS, Event, T
 from routing.store import MessageView
 
 HUMANS = frozenset({"advisor", "elsewhere"})  # who answers a customer as a person
-FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 
 
 class Unread:
@@ -25,7 +24,7 @@ class Unread:
             return
         if event.type is T.INTERACTION_OPENED and event.data.get("channel") != "voice":
             self._unread[interaction] = set()
-        elif event.type in FINAL:
+        elif event.type in FINAL_EVENTS:
             self.forget(interaction)
         elif event.type is T.MESSAGE_RECEIVED and interaction in self._unread:
             if not event.data.get("automatic") and not event.data.get("standby"):

@@ -366,6 +366,7 @@ class MessageReceived(Submission):
     automatic: bool = False  # a machine wrote: it joins its case, but opens no work
     standby: bool = False  # somebody else holds the thread: shown, not answered by the tree
     case: UUID | None = None  # found by the edge (References, token)
+    proved: bool = False  # it belongs to `case` for certain: it goes there, beside what lives in another one
     language: str | None = None
 
 
@@ -635,6 +636,10 @@ class T(StrEnum):
     HELP_ASKED = "help.asked"  # help, by, of
     HELP_ANSWERED = "help.answered"  # help, by
     ACCOUNT_CHANGED = "account.changed"  # account, state, reason
+
+
+FINAL_EVENTS = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
+"""An interaction lives no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,23 +9,25 @@ Rule 4: a mistake of ours ends its own call, with an apology to the caller.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import structlog
 from prometheus_client import Counter, Histogram
 
-from cti.aio.marks import Mark, Marks
+from cti.aio.ports import Desk, Line, Pages, Switch, Waiting
+from cti.aio.recorder import Recorder
+from cti.aio.reports import Reports
+from cti.aio.talk import CALLING, UP, Phase, Talk
+from cti.endings import LOST, failure, refusal
 from cti.hearing import Hearing
-from media.aio.link import what_is_left
 from routing.aio.crash import crash_point
 from routing.models import (
+    FINAL_EVENTS,
     AdvisorLost,
     CallFailed,
     Clock,
@@ -38,16 +40,13 @@ from routing.models import (
     Interrupted,
     OfferAccepted,
     OfferRefused,
-    Outcome,
     PopShown,
-    RecordingStored,
-    Submission,
     T,
     TalkEnded,
 )
-from routing.site import Queue, Site
+from routing.site import Site
 from routing.store import Timeline
-from softphone_bridge.aio.switch import CallRefused, Destination, Hear, Outgoing
+from softphone_bridge.aio.switch import CallRefused, Destination, Outgoing
 from softphone_bridge.events import (
     Cause,
     LegAnswered,
@@ -65,11 +64,8 @@ log = structlog.get_logger(__name__)
 POP_WAIT_S = 0.25  # the phone rings when the page has shown the pop, or after this (issue: 250 ms)
 HOLD_REMINDER_S = 180.0  # T1
 NOTICE_CAP_S = 10.0  # a recording notice longer than this is cut: two people wait for it
-AGAIN_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # between words that found the desk full
 LINGER_S = 5.0  # for an apology to be heard
 REFLEX_S = 0.5  # a phone that says no sooner than anybody can see it ring does so by itself
-FINAL_EVENTS = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
-LOST = frozenset({Cause.NO_MEDIA, Cause.NO_ACK, Cause.EXPIRED, Cause.FAILED})
 
 POPS = Counter("monofil_pops_total", "Screen pops by whether the page confirmed before the ring", ["result"])
 POP_SECONDS = Histogram(
@@ -77,72 +73,7 @@ POP_SECONDS = Histogram(
     "From the offer to the page's word that the pop is on the screen",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25),
 )
-RECORDINGS = Counter(
-    "monofil_recordings_total", "Recordings by whether all of the call is in them", ["complete"]
-)
 FAILURES = Counter("monofil_call_control_failures_total", "Mistakes of ours that ended a call")
-
-
-class Switch(Protocol):
-    """The switch as call control uses it (softphone_bridge.aio.switch)."""
-
-    def take(self, leg: str, hear: Hear) -> bool: ...
-
-    def alive(self, leg: str) -> bool: ...
-
-    def registered(self, account: str) -> bool: ...
-
-    def play(self, leg: str, files: list[str], *, loop: bool = False) -> int: ...
-
-    def stop(self, leg: str) -> None: ...
-
-    async def place(self, outgoing: Outgoing, hear: Hear) -> None: ...
-
-    def join(self, a: str, b: str) -> None: ...
-
-    def part(self, a: str, b: str) -> None: ...
-
-    def watch(self, leg: str, on: bool = True) -> None: ...
-
-    def record(self, call: str, recording: str, path: str, *, left: str, right: str) -> None: ...
-
-    def stop_record(self, recording: str) -> None: ...
-
-    def hang_up(self, leg: str, *, status: int = 480, reason: str = "") -> None: ...
-
-
-class Desk(Protocol):
-    async def submit(self, submission: Submission) -> Outcome: ...
-
-    def subscribe(self, hear: Callable[[Event], None]) -> Callable[[], None]: ...
-
-
-class Line(Protocol):
-    @property
-    def leg(self) -> str: ...
-
-    @property
-    def language(self) -> str: ...
-
-
-class Waiting(Protocol):
-    """The customer's side: who holds the caller's leg until an advisor has it, and takes it back."""
-
-    def line(self, interaction: UUID) -> Line | None: ...
-
-    def take_back(self, leg: str, interaction: UUID) -> None:
-        """The advisor was lost: the interaction waits at its old place, and its leg is yours again."""
-
-
-class Pages(Protocol):
-    """The advisors' open pages."""
-
-    def expect(self, offer: UUID, advisor: str) -> asyncio.Future[None] | None:
-        """Done when a page of the advisor has shown the offer; None when none is open."""
-
-    def forget(self, offer: UUID) -> None: ...
-
-    def tell(self, advisor: str, kind: str, data: Mapping[str, Any]) -> None: ...
 
 
 class NotPossible(Exception):
@@ -151,47 +82,6 @@ class NotPossible(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
-
-
-class Phase(StrEnum):
-    POPPING = "popping"
-    RINGING = "ringing"
-    ACCEPTING = "accepting"
-    TALKING = "talking"
-    HELD = "held"
-    RETURNING = "returning"  # the advisor is lost; waiting for the desk to give the caller his old place
-    CALLING_ADVISOR = "calling_advisor"
-    CALLING_CUSTOMER = "calling_customer"
-    OVER = "over"
-
-
-UP = frozenset({Phase.TALKING, Phase.HELD})
-CALLING = frozenset({Phase.CALLING_ADVISOR, Phase.CALLING_CUSTOMER})
-
-
-@dataclass(slots=True, eq=False)
-class _Talk:
-    """One call of one advisor, from the offer or the click until both legs are gone."""
-
-    interaction: UUID
-    call: str
-    advisor: str
-    account: str
-    phase: Phase
-    advisor_leg: str
-    customer_leg: str
-    offer: UUID | None = None
-    queue: Queue | None = None
-    language: str = "fr"
-    number: str = ""
-    made_s: float = 0.0  # monotonic
-    rung_s: float = 0.0  # monotonic; when the INVITE left for the advisor's phone
-    deadline: float = 0.0  # unix
-    recording: str | None = None
-    notices: dict[int, asyncio.Event] = field(default_factory=dict)  # play → done
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
-    hearing: Hearing | None = None
-    verdict: str = "ok"
 
 
 @dataclass(slots=True)
@@ -226,21 +116,20 @@ class CallControl:
         reflex_s: float = REFLEX_S,
     ) -> None:
         self.desk, self.switch, self.pages, self.waiting = desk, switch, pages, waiting
-        self.timeline, self.site, self.clock, self.ids = timeline, site, clock, ids
-        self.organisation, self.sound, self.data_dir = organisation, sound, data_dir
+        self.timeline, self.site, self.clock, self.ids, self.sound = timeline, site, clock, ids, sound
+        self.reports = Reports(desk, organisation, ids)
+        self.recorder = Recorder(switch=switch, reports=self.reports, clock=clock, ids=ids, data_dir=data_dir)
         self.pop_wait_s, self.hold_reminder_s, self.reflex_s = pop_wait_s, hold_reminder_s, reflex_s
         self.pops_shown = self.pops_missed = 0
-        self._talks: dict[UUID, _Talk] = {}
+        self._talks: dict[UUID, Talk] = {}
         self._known: dict[UUID, _Known] = {}
-        self._recordings: dict[str, tuple[UUID, str]] = {}
-        self._marks = Marks(data_dir)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsubscribe: Callable[[], None] | None = None
 
     async def __aenter__(self) -> CallControl:
         self._unsubscribe = self.desk.subscribe(self._on_event)
-        for mark in self._marks.left():
-            self._soon(self._store_left(mark))
+        for mark in self.recorder.left():
+            self._soon(self.recorder.store_left(mark))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -251,18 +140,6 @@ class CallControl:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _store_left(self, mark: Mark) -> None:
-        """A recording that a killed server was making: what there is of it goes into the record."""
-        whole = self.data_dir / mark.path
-        if whole.exists():
-            found = what_is_left(str(mark.recording), str(whole))
-            whole.chmod(0o600)
-            log.warning("a recording was cut short by the end of the server", path=mark.path)
-            await self._store_recording(
-                mark.recording, mark.interaction, mark.path, found.duration_ms, found.bytes, complete=False
-            )
-        self._marks.end(mark.recording)
 
     async def settled(self) -> None:
         """Wait until everything that was begun has been carried out."""
@@ -278,7 +155,7 @@ class CallControl:
         if talk.phase is not Phase.TALKING:
             raise NotPossible("not_talking")
         self._hold(talk)
-        outcome = await self._submit(HoldChanged, interaction=interaction, held=True)
+        outcome = await self.reports.submit(HoldChanged, interaction=interaction, held=True)
         if outcome.refused:
             if _phase(talk) is Phase.HELD:
                 self._resume(talk)
@@ -289,17 +166,17 @@ class CallControl:
         if talk.phase is not Phase.HELD:
             raise NotPossible("not_held")
         self._resume(talk)
-        await self._submit(HoldChanged, interaction=interaction, held=False)
+        await self.reports.submit(HoldChanged, interaction=interaction, held=False)
 
     async def hang_up(self, interaction: UUID, advisor: str) -> None:
         """End the talk, or give up a call that is being placed."""
         talk = self._mine(interaction, advisor)
         if talk.phase in CALLING:
             self._drop(talk)
-            await self._submit(CallFailed, interaction=interaction, reason="cancelled")
+            await self.reports.submit(CallFailed, interaction=interaction, reason="cancelled")
         elif talk.phase in UP:
             self._drop(talk)
-            await self._submit(TalkEnded, interaction=interaction, by="advisor")
+            await self.reports.submit(TalkEnded, interaction=interaction, by="advisor")
         else:
             raise NotPossible("not_talking")
 
@@ -324,7 +201,7 @@ class CallControl:
         if not self.switch.registered(person.phone):
             raise NotPossible("phone_not_registered")
         interaction, call = self.ids(), str(self.ids())
-        talk = _Talk(
+        talk = Talk(
             interaction=interaction,
             call=call,
             advisor=advisor,
@@ -336,7 +213,7 @@ class CallControl:
             number=number,
         )
         self._talks[interaction] = talk
-        outcome = await self._submit(
+        outcome = await self.reports.submit(
             InteractionOpened,
             interaction=interaction,
             channel="voice",
@@ -356,7 +233,7 @@ class CallControl:
             self._go(talk, self._call_advisor(talk))
         return interaction
 
-    def _mine(self, interaction: UUID, advisor: str) -> _Talk:
+    def _mine(self, interaction: UUID, advisor: str) -> Talk:
         talk = self._talks.get(interaction)
         if talk is None or talk.advisor != advisor:
             raise NotPossible("not_yours")
@@ -398,10 +275,10 @@ class CallControl:
         line = self.waiting.line(interaction)
         offer = UUID(str(event.data["offer"]))
         if advisor is None or not advisor.phone:
-            self._soon(self._quietly(OfferRefused, offer=offer, reason="not_registered"))
+            self._soon(self.reports.tell(OfferRefused, offer=offer, reason="not_registered"))
             return
         known.legs += 1
-        talk = _Talk(
+        talk = Talk(
             interaction=interaction,
             call=known.call,
             advisor=advisor.id,
@@ -438,7 +315,7 @@ class CallControl:
         self.switch.hang_up(talk.advisor_leg)
         self.waiting.take_back(talk.customer_leg, interaction)
 
-    async def _pop_then_ring(self, talk: _Talk) -> None:
+    async def _pop_then_ring(self, talk: Talk) -> None:
         assert talk.offer is not None
         number = asyncio.ensure_future(self._number(talk.interaction))
         shown = False
@@ -454,7 +331,9 @@ class CallControl:
             if waits:
                 self._count_pop(shown, took_s)
                 self._soon(
-                    self._quietly(PopShown, offer=talk.offer, after_ms=round(took_s * 1000), missed=not shown)
+                    self.reports.tell(
+                        PopShown, offer=talk.offer, after_ms=round(took_s * 1000), missed=not shown
+                    )
                 )
             left_s = max(0.0, self.pop_wait_s - took_s)
             try:
@@ -487,7 +366,7 @@ class CallControl:
                 self._drop(talk)
                 if refused.why != "gone":  # then the caller has left, and the desk knows or will in a moment
                     reason = refused.why if refused.why == "not_registered" else "failed"
-                    await self._quietly(OfferRefused, offer=talk.offer, reason=reason)
+                    await self.reports.tell(OfferRefused, offer=talk.offer, reason=reason)
             return
         crash_point("control.placed")
         if talk.phase is Phase.OVER:  # it ended while the leg was being placed
@@ -512,10 +391,10 @@ class CallControl:
             return "anonymous", ""
         return view.received or view.address_value or "anonymous", view.contact_name
 
-    async def _accepted(self, talk: _Talk) -> None:
+    async def _accepted(self, talk: Talk) -> None:
         assert talk.offer is not None
         crash_point("control.answered")
-        outcome = await self._submit(OfferAccepted, offer=talk.offer)
+        outcome = await self.reports.submit(OfferAccepted, offer=talk.offer)
         if outcome.refused:
             log.info("an answer came too late", interaction_id=str(talk.interaction), why=outcome.refused)
             self._drop(talk)
@@ -525,7 +404,7 @@ class CallControl:
         crash_point("control.accepted")
         if not self.switch.take(talk.customer_leg, lambda heard: self._customer_said(talk, heard)):
             self._drop(talk)
-            await self._quietly(TalkEnded, interaction=talk.interaction, by="customer")
+            await self.reports.tell(TalkEnded, interaction=talk.interaction, by="customer")
             return
         if not self.switch.alive(talk.advisor_leg):
             self._lose_advisor(talk, "gone")
@@ -535,17 +414,20 @@ class CallControl:
         self.switch.stop(talk.customer_leg)
         await self._let_talk(talk, recorded=talk.queue is None or talk.queue.record)
 
-    async def _let_talk(self, talk: _Talk, *, recorded: bool) -> None:
+    async def _let_talk(self, talk: Talk, *, recorded: bool) -> None:
         """Both are there: the notice and the recording where one is made, then they hear each other."""
         if recorded:
             await self._give_notice(talk)
             crash_point("control.noticed")
             if talk.phase in UP:
-                self._record(talk)
+                if self.recorder.begin(talk):
+                    self._tell_recording(talk)
+                else:
+                    self._not_recorded(talk)
         if talk.phase is Phase.TALKING:
             self._join(talk)
 
-    async def _give_notice(self, talk: _Talk) -> None:
+    async def _give_notice(self, talk: Talk) -> None:
         """Both hear that the call is recorded, before it is (T6)."""
         path = self.sound(self.site().recording_notice, talk.language)
         plays = []
@@ -562,7 +444,7 @@ class CallControl:
         finally:
             talk.notices.clear()
 
-    def _join(self, talk: _Talk) -> None:
+    def _join(self, talk: Talk) -> None:
         self.switch.stop(talk.customer_leg)
         self.switch.stop(talk.advisor_leg)
         self.switch.join(talk.customer_leg, talk.advisor_leg)
@@ -575,44 +457,20 @@ class CallControl:
             self.switch.watch(leg, True)
         self._look_at_hearing(talk)
 
-    def _record(self, talk: _Talk) -> None:
-        now = self.clock.now()
-        path = f"recordings/{now:%Y}/{now:%m}/{secrets.token_hex(16)}.wav"
-        whole = self.data_dir / path
-        try:
-            whole.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (self.data_dir / "recordings").chmod(0o700)
-        except OSError as error:
-            log.error("the folder of the recordings cannot be used", call_id=talk.call, why=str(error))
-            self._not_recorded(talk)
-            return
-        recording = self.ids()
-        try:
-            self._marks.begin(Mark(recording, talk.interaction, path))
-        except OSError as error:
-            log.error("a recording cannot be marked", call_id=talk.call, why=str(error))
-        talk.recording = str(recording)
-        self._recordings[talk.recording] = (talk.interaction, path)
-        self.switch.record(
-            talk.call, talk.recording, str(whole), left=talk.customer_leg, right=talk.advisor_leg
-        )
-        crash_point("recording.begun")
-        self._tell_recording(talk)
-
-    def _tell_recording(self, talk: _Talk) -> None:
+    def _tell_recording(self, talk: Talk) -> None:
         """Nothing happens to the interaction, so no event says it."""
         about = {"interaction": str(talk.interaction), "recording": talk.recording is not None}
         self.pages.tell(talk.advisor, "call.recording", about)
 
-    def _not_recorded(self, talk: _Talk) -> None:
+    def _not_recorded(self, talk: Talk) -> None:
         """The call goes on without its recording, or without the rest of it: the advisor is told (row 10)."""
-        RECORDINGS.labels("no").inc()
         self._tell_recording(talk)
-        self.pages.tell(
-            talk.advisor, "notice", notice("warning", "not_recorded", interaction=str(talk.interaction))
-        )
+        self._warn(talk, "not_recorded", interaction=str(talk.interaction))
 
-    def _advisor_said(self, talk: _Talk, heard: LegEvent) -> None:
+    def _warn(self, talk: Talk, code: str, **args: Any) -> None:
+        self.pages.tell(talk.advisor, "notice", {"level": "warning", "code": code, "args": args})
+
+    def _advisor_said(self, talk: Talk, heard: LegEvent) -> None:
         match heard:
             case LegAnswered():
                 if talk.phase is Phase.RINGING:
@@ -634,7 +492,7 @@ class CallControl:
             case _:
                 pass
 
-    def _customer_said(self, talk: _Talk, heard: LegEvent) -> None:
+    def _customer_said(self, talk: Talk, heard: LegEvent) -> None:
         match heard:
             case LegAnswered():
                 if talk.phase is Phase.CALLING_CUSTOMER:
@@ -655,7 +513,7 @@ class CallControl:
             case _:
                 pass
 
-    def _advisor_ended(self, talk: _Talk, ended: LegEnded) -> None:
+    def _advisor_ended(self, talk: Talk, ended: LegEnded) -> None:
         phase = talk.phase
         if phase in {Phase.OVER, Phase.RETURNING}:
             return
@@ -667,7 +525,7 @@ class CallControl:
                 reason = refusal(ended)
                 if reason == "refused" and time.monotonic() - talk.rung_s < self.reflex_s:
                     reason = "busy"
-                self._soon(self._quietly(OfferRefused, offer=talk.offer, reason=reason))
+                self._soon(self.reports.tell(OfferRefused, offer=talk.offer, reason=reason))
         elif phase in CALLING:
             self._drop(talk)
             reason = f"advisor_{failure(ended)}" if phase is Phase.CALLING_ADVISOR else "cancelled"
@@ -678,9 +536,9 @@ class CallControl:
             self._lose_advisor(talk, str(ended.cause))
         else:
             self._drop(talk)
-            self._soon(self._quietly(TalkEnded, interaction=talk.interaction, by="advisor"))
+            self._soon(self.reports.tell(TalkEnded, interaction=talk.interaction, by="advisor"))
 
-    def _customer_ended(self, talk: _Talk, ended: LegEnded) -> None:
+    def _customer_ended(self, talk: Talk, ended: LegEnded) -> None:
         phase = talk.phase
         if phase is Phase.OVER:
             return
@@ -690,30 +548,30 @@ class CallControl:
             return
         self._drop(talk)
         if phase is Phase.RETURNING:
-            self._soon(self._quietly(CustomerLeft, interaction=talk.interaction))
+            self._soon(self.reports.tell(CustomerLeft, interaction=talk.interaction))
         else:
             by = "failure" if ended.cause is Cause.FAILED else "customer"
-            self._soon(self._quietly(TalkEnded, interaction=talk.interaction, by=by))
+            self._soon(self.reports.tell(TalkEnded, interaction=talk.interaction, by=by))
 
-    def _lose_advisor(self, talk: _Talk, reason: str) -> None:
+    def _lose_advisor(self, talk: Talk, reason: str) -> None:
         """The advisor's leg is gone without a word: the caller hears music and goes back to his place."""
         talk.phase = Phase.RETURNING
         self._stop_timers(talk)
-        self._stop_recording(talk)
+        self.recorder.stop(talk)
         self.switch.play(talk.customer_leg, [self._music(talk)], loop=True)
-        self.pages.tell(talk.advisor, "notice", notice("warning", "advisor_leg_lost", reason=reason))
+        self._warn(talk, "advisor_leg_lost", reason=reason)
         self._go(talk, self._give_back(talk, reason))
 
-    async def _give_back(self, talk: _Talk, reason: str) -> None:
+    async def _give_back(self, talk: Talk, reason: str) -> None:
         crash_point("control.lost")
-        outcome = await self._submit(AdvisorLost, interaction=talk.interaction, reason=reason)
+        outcome = await self.reports.submit(AdvisorLost, interaction=talk.interaction, reason=reason)
         if outcome.refused and talk.phase is Phase.RETURNING:
             log.warning(
                 "a caller could not go back", interaction_id=str(talk.interaction), why=outcome.refused
             )
             self._drop(talk)
 
-    def _phone_held(self, talk: _Talk, held: bool) -> None:
+    def _phone_held(self, talk: Talk, held: bool) -> None:
         """The advisor pressed hold on the phone itself."""
         if held and talk.phase is Phase.TALKING:
             self._hold(talk)
@@ -721,9 +579,9 @@ class CallControl:
             self._resume(talk)
         else:
             return
-        self._soon(self._quietly(HoldChanged, interaction=talk.interaction, held=held))
+        self._soon(self.reports.tell(HoldChanged, interaction=talk.interaction, held=held))
 
-    def _hold(self, talk: _Talk) -> None:
+    def _hold(self, talk: Talk) -> None:
         talk.phase = Phase.HELD
         self._stop_timers(talk)
         self.switch.part(talk.customer_leg, talk.advisor_leg)
@@ -732,33 +590,29 @@ class CallControl:
         loop = asyncio.get_running_loop()
         talk.timers.append(loop.call_later(self.hold_reminder_s, self._remind, talk))
 
-    def _resume(self, talk: _Talk) -> None:
+    def _resume(self, talk: Talk) -> None:
         talk.phase = Phase.TALKING
         self._stop_timers(talk)
         self._join(talk)
 
-    def _remind(self, talk: _Talk) -> None:
+    def _remind(self, talk: Talk) -> None:
         if talk.phase is not Phase.HELD:
             return
         self.switch.play(talk.advisor_leg, [self.sound("hold-reminder.wav", talk.language)])
-        self.pages.tell(
-            talk.advisor,
-            "notice",
-            notice("warning", "held_long", interaction=str(talk.interaction), seconds=self.hold_reminder_s),
-        )
+        self._warn(talk, "held_long", interaction=str(talk.interaction), seconds=self.hold_reminder_s)
         loop = asyncio.get_running_loop()
         talk.timers.append(loop.call_later(self.hold_reminder_s, self._remind, talk))
 
-    def _music(self, talk: _Talk) -> str:
+    def _music(self, talk: Talk) -> str:
         return self.sound(talk.queue.music if talk.queue else "music.wav", talk.language)
 
-    def _voice(self, talk: _Talk, side: str, heard: bool, silent_s: float) -> None:
+    def _voice(self, talk: Talk, side: str, heard: bool, silent_s: float) -> None:
         if talk.hearing is None or talk.phase is not Phase.TALKING:
             return
         talk.hearing.noticed(side, heard, silent_s, time.monotonic())
         self._look_at_hearing(talk)
 
-    def _look_at_hearing(self, talk: _Talk) -> None:
+    def _look_at_hearing(self, talk: Talk) -> None:
         if talk.hearing is None or talk.phase is not Phase.TALKING:
             return
         now_s = time.monotonic()
@@ -779,7 +633,7 @@ class CallControl:
         loop = asyncio.get_running_loop()
         talk.timers.append(loop.call_later(again_s, self._look_at_hearing, talk))
 
-    async def _call_advisor(self, talk: _Talk) -> None:
+    async def _call_advisor(self, talk: Talk) -> None:
         try:
             await self.switch.place(
                 Outgoing(
@@ -799,7 +653,7 @@ class CallControl:
         if talk.phase is Phase.OVER:
             self.switch.hang_up(talk.advisor_leg)
 
-    async def _call_customer(self, talk: _Talk) -> None:
+    async def _call_customer(self, talk: Talk) -> None:
         self.switch.play(talk.advisor_leg, [self.sound("ringback.wav", talk.language)], loop=True)
         try:
             await self.switch.place(
@@ -822,7 +676,7 @@ class CallControl:
         if talk.phase is Phase.OVER:
             self.switch.hang_up(talk.customer_leg)
 
-    async def _connected(self, talk: _Talk) -> None:
+    async def _connected(self, talk: Talk) -> None:
         """The customer is on the line: they talk at once (a notice comes first), the desk hears a moment later."""
         talk.phase = Phase.TALKING
         if self.site().record_outgoing:
@@ -830,22 +684,18 @@ class CallControl:
         else:
             self._join(talk)
         crash_point("control.connected")
-        outcome = await self._submit(Connected, interaction=talk.interaction)
+        outcome = await self.reports.submit(Connected, interaction=talk.interaction)
         if outcome.refused and talk.phase is not Phase.OVER:
             log.warning(
                 "a connected call was refused", interaction_id=str(talk.interaction), why=outcome.refused
             )
             self._drop(talk)
 
-    def _failed_call(self, talk: _Talk, reason: str) -> None:
-        self.pages.tell(
-            talk.advisor,
-            "notice",
-            notice("warning", "call_failed", interaction=str(talk.interaction), reason=reason),
-        )
-        self._soon(self._quietly(CallFailed, interaction=talk.interaction, reason=reason))
+    def _failed_call(self, talk: Talk, reason: str) -> None:
+        self._warn(talk, "call_failed", interaction=str(talk.interaction), reason=reason)
+        self._soon(self.reports.tell(CallFailed, interaction=talk.interaction, reason=reason))
 
-    def _drop(self, talk: _Talk) -> None:
+    def _drop(self, talk: Talk) -> None:
         """End what this talk holds of legs, and forget it. A caller who still waits keeps the runner's leg."""
         crash_point("control.ended")
         phase, talk.phase = talk.phase, Phase.OVER
@@ -858,72 +708,33 @@ class CallControl:
         if phase in UP | CALLING | {Phase.RETURNING}:
             self.switch.hang_up(talk.customer_leg)
 
-    def _forget(self, talk: _Talk) -> None:
+    def _forget(self, talk: Talk) -> None:
         talk.phase = Phase.OVER
         self._stop_timers(talk)
-        self._stop_recording(talk)
+        self.recorder.stop(talk)
         for done in talk.notices.values():
             done.set()
         if talk.offer is not None:
             self.pages.forget(talk.offer)
 
-    def _stop_timers(self, talk: _Talk) -> None:
+    def _stop_timers(self, talk: Talk) -> None:
         for timer in talk.timers:
             timer.cancel()
         talk.timers.clear()
 
-    def _stop_recording(self, talk: _Talk) -> None:
-        if talk.recording is not None:
-            self.switch.stop_record(talk.recording)
-            talk.recording = None
-
     def _recorded(self, ended: RecordingEnded) -> None:
         crash_point("control.recorded")
-        interaction, path = self._recordings.pop(ended.recording, (None, ""))
-        if interaction is None:
+        mark = self.recorder.ended(ended)
+        if mark is None:
             return
-        talk = self._talks.get(interaction)
-        if ended.complete:
-            RECORDINGS.labels("yes").inc()
-        elif talk is not None and talk.recording == ended.recording:
+        talk = self._talks.get(mark.interaction)
+        if not ended.complete and talk is not None and talk.recording == ended.recording:
             talk.recording = None
-            log.error("a call goes on unrecorded", call_id=talk.call, interaction_id=str(interaction))
+            log.error("a call goes on unrecorded", call_id=talk.call, interaction_id=str(mark.interaction))
             self._not_recorded(talk)
-        else:
-            RECORDINGS.labels("no").inc()
-        try:
-            (self.data_dir / path).chmod(0o600)
-        except OSError:
-            log.error("a recording is not where it should be", interaction_id=str(interaction))
-        self._soon(
-            self._store_recording(
-                UUID(ended.recording),
-                interaction,
-                path,
-                ended.duration_ms,
-                ended.bytes,
-                complete=ended.complete,
-            )
-        )
+        self._soon(self.recorder.store(mark, ended.duration_ms, ended.bytes, complete=ended.complete))
 
-    async def _store_recording(
-        self, recording: UUID, interaction: UUID, path: str, duration_ms: int, size: int, *, complete: bool
-    ) -> None:
-        """Into the record, once, however often it is told: the key is the recording's."""
-        await self._quietly(
-            RecordingStored,
-            key=recording,
-            interaction=interaction,
-            recording=recording,
-            path=path,
-            duration_ms=duration_ms,
-            bytes=size,
-            complete=complete,
-        )
-        crash_point("recording.told")
-        self._marks.end(recording)
-
-    async def _apologise(self, talk: _Talk) -> None:
+    async def _apologise(self, talk: Talk) -> None:
         """Our own mistake: the caller is told so, the record too."""
         phase = talk.phase
         customer = talk.customer_leg
@@ -935,28 +746,9 @@ class CallControl:
         if taken and self.switch.play(customer, [self.sound("apology", talk.language)]):
             asyncio.get_running_loop().call_later(LINGER_S, self.switch.hang_up, customer)
         if phase in {Phase.POPPING, Phase.RINGING} and talk.offer is not None:
-            await self._quietly(OfferRefused, offer=talk.offer, reason="failed")
+            await self.reports.tell(OfferRefused, offer=talk.offer, reason="failed")
         else:
-            await self._quietly(Interrupted, interaction=talk.interaction, reason="internal")
-
-    async def _submit(self, kind: Callable[..., Submission], **values: Any) -> Outcome:
-        return await self.desk.submit(kind(key=self.ids(), organisation=self.organisation, **values))
-
-    async def _quietly(self, kind: Callable[..., Submission], **values: Any) -> None:
-        """Submit what nobody waits for; a refusal means that somebody else's word came first.
-
-        What happened on a leg must not be lost when the desk has too much to do: it is said again, under its key.
-        """
-        told = kind(**{"key": self.ids(), "organisation": self.organisation, **values})
-        for pause_s in (*AGAIN_S, None):
-            outcome = await self.desk.submit(told)
-            if outcome.refused != "overloaded" or pause_s is None:
-                break
-            await asyncio.sleep(pause_s)
-        if outcome.refused in {"overloaded", "failed"}:
-            log.error("the desk did not take what happened", what=type(told).__name__, why=outcome.refused)
-        elif outcome.refused:
-            log.debug("the desk had another word already", what=type(told).__name__, why=outcome.refused)
+            await self.reports.tell(Interrupted, interaction=talk.interaction, reason="internal")
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -970,10 +762,10 @@ class CallControl:
             FAILURES.inc()
             log.error("a submission failed", why=f"{type(error).__name__}: {error}")
 
-    def _go(self, talk: _Talk, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _go(self, talk: Talk, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._soon(self._supervised(talk, work))
 
-    async def _supervised(self, talk: _Talk, work: Coroutine[Any, Any, None]) -> None:
+    async def _supervised(self, talk: Talk, work: Coroutine[Any, Any, None]) -> None:
         try:
             with structlog.contextvars.bound_contextvars(
                 call_id=talk.call, interaction_id=str(talk.interaction)
@@ -985,39 +777,9 @@ class CallControl:
             await self._apologise(talk)
 
 
-def _phase(talk: _Talk) -> Phase:
+def _phase(talk: Talk) -> Phase:
     """The phase now: other tasks have run since it was last looked at."""
     return talk.phase
-
-
-def notice(level: str, code: str, **args: Any) -> dict[str, Any]:
-    return {"level": level, "code": code, "args": args}
-
-
-def refusal(ended: LegEnded) -> str:
-    """Why an advisor's phone did not take an offer, in the desk's words.
-
-    Only 603 is a person's no. Phones that are not to be disturbed say 480 or 486, and would say it for ever: a miss
-    counts, and after some of them the advisor is paused (Q16).
-    """
-    if ended.status in {480, 486, 600}:
-        return "busy"
-    if ended.status == 603:
-        return "refused"
-    return "not_registered" if ended.status in {404, 410} else "failed"
-
-
-def failure(ended: LegEnded) -> str:
-    """Why an outgoing call was not answered, in a word."""
-    if ended.status in {486, 600}:
-        return "busy"
-    if ended.cause is Cause.NO_ANSWER or ended.status in {408, 480, 487}:
-        return "no_answer"
-    if ended.status in {404, 410, 484, 604}:
-        return "unknown_number"
-    if ended.status in {401, 403, 407, 603}:
-        return "refused"
-    return "hangup" if ended.cause is Cause.HANGUP else "failed"
 
 
 __all__ = ["CallControl", "Desk", "Line", "NotPossible", "Pages", "Switch", "Waiting"]

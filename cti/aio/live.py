@@ -37,7 +37,7 @@ from cti.unread import Unread
 from routing.aio.web import SUPERVISORS, Caller
 from routing.channel import Manifest
 from routing.distribution import Board as EngineBoard
-from routing.models import Clock, Event, Presence, State, T
+from routing.models import FINAL_EVENTS, Clock, Event, Presence, State, T
 from routing.projection import AdvisorRow, InteractionRow
 from routing.site import Advisor, Site
 from routing.store import HelpView, InteractionView, MessageView, PopRows, Stores, ThreadView, WebSession
@@ -101,7 +101,7 @@ INTERACTION_EVENTS = frozenset(
 )
 MESSAGES_ADDED = frozenset({T.MESSAGE_RECEIVED, T.MESSAGE_WRITTEN})
 MESSAGE_EVENTS = MESSAGES_ADDED | {T.MESSAGE_STATUS, T.MESSAGE_CHANGED, T.ATTACHMENT_STORED}
-THREAD_EVENTS = MESSAGES_ADDED | rows.FINAL | {T.INTERACTION_OPENED}
+THREAD_EVENTS = MESSAGES_ADDED | FINAL_EVENTS | {T.INTERACTION_OPENED}
 HELP_EVENTS = frozenset({T.HELP_ASKED, T.HELP_ANSWERED})
 CASE_EVENTS = frozenset(
     {
@@ -117,7 +117,7 @@ INBOX_EVENTS = (
     MESSAGES_ADDED
     | CASE_EVENTS
     | HELP_EVENTS
-    | rows.FINAL
+    | FINAL_EVENTS
     | {T.INTERACTION_OPENED, T.ENQUEUED, T.ACCEPTED, T.ASSIGNED, T.REQUEUED, T.HANDED_BACK, T.LEFT_QUEUE}
 )
 CONTACT_EVENTS = frozenset(
@@ -452,7 +452,7 @@ class Live:
             return
         if event.type is T.OFFERED:
             self._offers[interaction] = event
-        elif event.type is T.OFFER_ENDED or event.type in rows.FINAL:
+        elif event.type is T.OFFER_ENDED or event.type in FINAL_EVENTS:
             self._offers.pop(interaction, None)
 
     def _count_message(self, event: Event) -> None:
@@ -667,7 +667,7 @@ class Live:
         if wanted and case is not None and rows.timeline_kind(event):
             notes = await timeline.notes(case) if kind is T.NOTE_ADDED else {}
             recordings = {}
-            if kind in rows.FINAL and view is not None:
+            if kind in FINAL_EVENTS and view is not None:
                 recordings = {
                     r.id: r.duration_ms for r in await self.stores.recordings.of_interaction(view.id)
                 }
@@ -678,7 +678,7 @@ class Live:
         if (
             wanted
             and case is not None
-            and (kind in CASE_EVENTS or kind in rows.FINAL or kind is T.INTERACTION_OPENED)
+            and (kind in CASE_EVENTS or kind in FINAL_EVENTS or kind is T.INTERACTION_OPENED)
         ):
             found = await self.stores.cases.get(case)
             if found is not None:

@@ -53,6 +53,7 @@ from ivr.waiting import Waiting
 from routing import hours
 from routing.aio.crash import crash_point
 from routing.models import (
+    FINAL_EVENTS,
     Clock,
     CustomerLeft,
     Enqueued,
@@ -87,7 +88,6 @@ APOLOGY_LIMIT_S = 12.0  # longest time given to the last words of a call that we
 FIRST_PLACE_S = 2.0  # of music before the place in line is told for the first time
 KNOWN_LIMIT_S = 1.0  # longest wait for the contact's language; then the caller is asked
 CLOSE_LIMIT_S = 30.0  # longest wait for a desk that does not answer, once the call is over
-FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 OURS = frozenset({"tree_error"})  # facts for the record only
 
 log = structlog.get_logger("ivr.runner")
@@ -328,9 +328,9 @@ class _Call:
         self._inbox.put_nowait(event)
 
     def published(self, event: Event) -> None:
-        if event.type in FINAL and self.let_go:
+        if event.type in FINAL_EVENTS and self.let_go:
             self.runner.forget(self.interaction)
-        elif event.type is T.ENQUEUED or event.type is T.LEFT_QUEUE or event.type in FINAL:
+        elif event.type is T.ENQUEUED or event.type is T.LEFT_QUEUE or event.type in FINAL_EVENTS:
             self._inbox.put_nowait(event)
 
     def _parting(self, event: LegEnded) -> Submission:
@@ -534,7 +534,7 @@ class _Call:
             self._music()
 
     async def _event(self, event: Event) -> None:
-        if event.type in FINAL:
+        if event.type in FINAL_EVENTS:
             if not self.over:
                 self.over = True
                 await self._apologise(f"closed elsewhere: {event.type}")

@@ -31,6 +31,7 @@ from routing.channel import VOICE, Manifest
 from routing.channels import MAY_ANSWER
 from routing.hours import Calendar
 from routing.models import (
+    FINAL_EVENTS,
     Clock,
     Enqueued,
     Event,
@@ -55,12 +56,11 @@ AGAIN_S = (0.1, 5.0)  # first and longest pause before a desk that did not answe
 PLACE_AGAIN_S = 60.0  # pause before a queue that refused is asked again, where there is no tree to turn to
 REFUSALS = 20  # refusals of queues in one turn; then the customer waits where the account says
 LOOK_S = 30.0  # the idle are looked for at least so often: a clock may be shifted
-FINAL = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 TAKEN = frozenset({T.ACCEPTED, T.ASSIGNED})
 HEARD = (
     frozenset({T.MESSAGE_RECEIVED, T.MESSAGE_WRITTEN, T.LEFT_QUEUE, T.ENQUEUED, T.HANDED_BACK})
     | TAKEN
-    | FINAL
+    | FINAL_EVENTS
 )
 UNREADABLE = frozenset(
     {"quarantined", "unsupported"}
@@ -365,7 +365,7 @@ class _Talk:
 
     async def _event(self, event: Event) -> None:
         walk = self.walk
-        if event.type in FINAL:
+        if event.type in FINAL_EVENTS:
             self._over = True
         elif event.type in TAKEN:
             await self._taken(event)

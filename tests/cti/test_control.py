@@ -317,7 +317,7 @@ async def test_a_mistake_of_ours_ends_its_own_call_with_an_apology(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with seat(database, tmp_path) as at:
-        monkeypatch.setattr(at.control, "_record", lambda talk: 1 / 0)
+        monkeypatch.setattr(at.control.recorder, "begin", lambda talk: 1 / 0)
         call = await at.waiting.call()
         caller = at.waiting.legs[call]
         at.switch.pick_up(await at.rings(call))
@@ -350,7 +350,7 @@ async def test_the_end_of_a_talk_is_said_again_to_a_desk_that_is_full(
     async with seat(database, tmp_path) as at:
         call, caller, _ = await at.talks()
         monkeypatch.setattr("routing.aio.desk.HELD_MAX", 0)
-        monkeypatch.setattr("cti.aio.control.AGAIN_S", (0.0,) * 50)
+        monkeypatch.setattr("cti.aio.reports.AGAIN_S", (0.0,) * 50)
         at.switch.end(caller)
         await asyncio.sleep(0)
         monkeypatch.undo()

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from cti.rows import FINAL, call_facts, outcome, timeline_kind, tree_item
-from routing.models import Event, T
+from cti.rows import call_facts, outcome, timeline_kind, tree_item
+from routing.models import FINAL_EVENTS, Event, T
 from routing.store import InteractionView, Step
 
 NINE = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
@@ -63,7 +63,7 @@ def test_every_event_that_reaches_a_timeline_has_words(language: str) -> None:
     told = {
         each for each in T if timeline_kind(happened(each, how="pulled")) not in (None, "note", "recording")
     }
-    assert told >= FINAL | {T.ASSIGNED, T.ENQUEUED, T.SEAT_LENT}
+    assert told >= FINAL_EVENTS | {T.ASSIGNED, T.ENQUEUED, T.SEAT_LENT}
     assert [each for each in sorted(told) if f"event.{each}" not in known] == []
     ends = ("accepted", "refused", "missed", "expired", "cancelled")
     assert [how for how in ends if f"event.offer.ended.{how}" not in known] == []

@@ -28,9 +28,10 @@ import argon2
 from config import logs, wiring
 from config.commands import phone_secret
 from config.settings import Settings, load
-from cti.aio.control import NotPossible, Phase
+from cti.aio.control import NotPossible
 from cti.aio.headless import HeadlessConsole, Refused
 from cti.aio.sessions import SignIns
+from cti.aio.talk import Phase
 from media import wav
 from routing import models as m
 from routing.aio import crash
