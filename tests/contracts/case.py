@@ -20,8 +20,13 @@ DEMANDS = {
     "receipts": "a body with receipts in the wrong order",
     "expired": "a body with an attachment that cannot be fetched any more",
     "standby": "a body with a copy of what another application answers",
+    "handshake": "the question by which the provider tries our address",
+    "json": "a body in JSON, each of whose fields is then broken",
 }
-"""What each channel must show, or say in `lacks` why it cannot. A body shows it by its `shows`."""
+"""What each channel must show, or say in `lacks` why it cannot. A body shows it by its `shows`.
+
+A reason is held against the manifest and against what the file does (GROUNDS in test_channels.py).
+"""
 
 
 @dataclass(frozen=True, slots=True)

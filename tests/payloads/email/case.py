@@ -109,6 +109,7 @@ CASE = Case(
     text_of=text_of,
     lacks={
         "signature": "mail comes from the site's own server, not by HTTP",
+        "handshake": "a mail server does not ask before",
         "first_broken": "a mail is one event",
         "unknown": "a mail of an unknown kind is still a mail",
         "receipts": "a report is a mail of its own",

@@ -192,6 +192,7 @@ CASE = Case(
     text_of=text_of,
     lacks={
         "signature": "visitors come in by a socket of ours, not by webhooks",
+        "handshake": "nobody asks before: the pages are ours",
         "standby": "nobody else answers the chat for us",
         **dict.fromkeys(set(Failure) - {Failure.TRANSIENT}, NO_PROVIDER),
     },
