@@ -19,9 +19,9 @@ from ruamel.yaml import YAML
 
 from config import journey
 from config import site as site_file
-from config.demo import PARCELS
 from config.graph import Arrived, Customer, GraphDouble
 from config.journey import PostOffice
+from config.world import PARCELS
 from cti.aio.headless import HeadlessConsole
 from tests.e2e.hotline import LONG_S, Hotline, open_hotline
 from tests.e2e.served import ROOT, Served, open_site
