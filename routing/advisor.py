@@ -357,6 +357,16 @@ class Roster:
             return [0] * 6
         return np.bincount(self._codes[line.channel].take(line.rows), minlength=6).tolist()  # type: ignore[no-any-return]
 
+    def seats(self, line: Line) -> int:
+        """How many interactions those who can by rule, and are at work, serve at once."""
+        self.survey(line)
+        if not len(line.rows):
+            return 0
+        at_work = line.rows[_AT_WORK.take(self._codes[line.channel].take(line.rows))]
+        weight = self.weights.get(line.channel, 0.0)
+        most = int(WHOLE / weight) if weight > 0 else NEVER
+        return sum(min(most, self.by_row[row].site.seats.get(line.channel, 0)) for row in at_work.tolist())
+
     def another(self, line: Line, avoid: Iterable[str]) -> bool:
         """Whether somebody at work could serve the line who is not among `avoid` (I15)."""
         self.survey(line)

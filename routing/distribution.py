@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import Any
 
 from routing.advisor import Roster, Serving
+from routing.estimate import Range
 from routing.explain import Candidate, Explanation, Rival
 from routing.hours import Calendar, minutes
 from routing.interaction import State
@@ -108,6 +109,7 @@ class QueueNumbers:
     offered: int
     active: int
     staff: Mapping[str, int]
+    estimate_s: Range | None = None  # of whoever would join it now; None: nobody can know
 
 
 @dataclass(frozen=True, slots=True)
@@ -611,6 +613,7 @@ class Distribution:
         item.state = State.ACTIVE
         item.advisor = advisor.id
         item.held_until = None
+        item.began = self._now
         advisor.items[item.id] = item
         if item.contact is not None:
             self._contact(item.contact).active[item.id] = item
@@ -663,7 +666,10 @@ class Distribution:
         self._seat(advisor, item.channel, -1)
         self._free[advisor.id] = advisor
         if item.rules is not None:
-            self._groups[item.rules.id, item.channel].active -= 1
+            group = self._groups[item.rules.id, item.channel]
+            group.active -= 1
+            if item.began is not None:
+                group.handled.talked(self._now - item.began)
         if item.contact is not None:
             contact = self._contacts[item.contact]
             del contact.active[item.id]
@@ -685,6 +691,7 @@ class Distribution:
             self._depart(advisor)
             return
         item.state = State.WRAPUP
+        item.began = self._now
         item.wrapup_until = self._now + most
         advisor.wrapups.add(item.id)
         self._roster.refresh(advisor)
@@ -704,6 +711,8 @@ class Distribution:
         self._free[advisor.id] = advisor
         del self._items[item.id]
         item.state = State.ENDED
+        if item.rules is not None and item.began is not None:
+            self._group(item.rules.id, item.channel).handled.wrapped(self._now - item.began)
         self._out.append(WrapupEnded(item.id, advisor.id, how))
         self._depart(advisor)
 
@@ -1076,6 +1085,7 @@ class Distribution:
                 assert advisor is not None
                 self._seat(advisor, item.channel, 1)
                 self._begin(item, advisor)
+                item.began = None
                 lender = self._items.get(kept.exchange or "")
                 if lender is not None and lender.state is State.ACTIVE and lender.advisor == advisor.id:
                     self._lend(lender, item, advisor)
@@ -1245,6 +1255,17 @@ class Distribution:
         ahead = self.ahead(interaction)
         return 0 if ahead is None else len(ahead) + 1
 
+    def estimate(self, interaction: str) -> Range | None:
+        """How long it will still wait; None when it does not wait, or nobody can know (Q10)."""
+        item, ahead = self._items.get(interaction), self.ahead(interaction)
+        if item is None or item.line is None or ahead is None or item.place == PARKED:
+            return None
+        return self._expected(item.line, len(ahead) + 1)
+
+    def _expected(self, line: Line, place: int) -> Range | None:
+        handled = self._group(line.rules.id, line.channel).handled
+        return handled.wait(place, self._roster.seats(line))
+
     def ahead(self, interaction: str) -> dict[str, str] | None:
         """Who is served before this one, with the reason should they be new there; None if it does not wait.
 
@@ -1303,9 +1324,14 @@ class Distribution:
         for (queue, channel), group in sorted(self._groups.items()):
             rules = self._queues.get(queue)
             staff: dict[str, int] = {}
+            expected: Range | None = None
             if rules is not None:
-                counts = self._roster.counts(self._line(rules, channel, ()))
-                staff = {_CODES[code]: n for code, n in enumerate(counts) if n}
+                line = self._line(rules, channel, ())
+                staff = {_CODES[code]: n for code, n in enumerate(self._roster.counts(line)) if n}
+                if staff.get("free", 0) > len(group.waiting):
+                    expected = (0.0, 0.0)
+                elif queue not in self._shut:
+                    expected = self._expected(line, len(group.waiting) + 1)
             oldest = min((item.since for item in group.waiting.values()), default=now)
             rows.append(
                 QueueNumbers(
@@ -1316,6 +1342,7 @@ class Distribution:
                     group.offered,
                     group.active,
                     staff,
+                    expected,
                 )
             )
         return Board(tuple(rows), _count(a.state() for a in self._roster.by_id.values()))

@@ -14,6 +14,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
+from routing.estimate import Handled
 from routing.interaction import State
 from routing.site import Need, Queue
 
@@ -36,6 +37,7 @@ class Item:
     __slots__ = (
         "advisor",
         "avoid",
+        "began",
         "callback",
         "channel",
         "contact",
@@ -80,6 +82,7 @@ class Item:
         self.related: str | None = None
         self.held_until: float | None = None
         self.avoid: set[str] = set()
+        self.began: float | None = None  # its talk, or its wrap-up; None: before we can tell
         self.epoch = 0
         self.line: Line | None = None
         self.place = NOWHERE
@@ -171,12 +174,13 @@ class Line:
 class Group:
     """What one queue has on one channel: numbers for the board and the recent outcomes for the forecast (Q12)."""
 
-    __slots__ = ("active", "offered", "outcomes", "told_breach", "waiting")
+    __slots__ = ("active", "handled", "offered", "outcomes", "told_breach", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[str, Item] = {}  # offered ones are not in here
         self.offered = 0
         self.active = 0
+        self.handled = Handled()
         self.outcomes: deque[tuple[float, bool]] = deque()  # (when, within the target)
         self.told_breach = False
 

@@ -27,6 +27,7 @@ from routing.aio.crash import crash_point
 from routing.aio.postgres import connect, event_of, load_sql
 from routing.book import Batch, Book
 from routing.distribution import Board
+from routing.estimate import Range
 from routing.memory import Done, Loaded, Wants
 from routing.models import Clock, Event, Ids, InteractionOpened, Outcome, Submission, T
 from routing.projection import (
@@ -317,6 +318,11 @@ class Desk:
         """True service rank among all who wait for the same people, from 1; None when it does not wait."""
         assert self._book is not None
         return self._book.distribution.place(str(interaction)) or None
+
+    def estimate(self, interaction: UUID) -> Range | None:
+        """How long it will still wait, in seconds: the one figure that every channel tells. None: nobody can know."""
+        assert self._book is not None
+        return self._book.distribution.estimate(str(interaction))
 
     def ahead(self, interaction: UUID) -> dict[str, str] | None:
         """Who is served before this one, with the reason should they be new there (see Distribution.ahead)."""
@@ -759,9 +765,8 @@ class Desk:
             return []
         assert self._connection is not None
         loaded.rows += found
-        live = [thread.live for thread in found if thread.live is not None]
         ids = [thread.id for thread in found]
-        records = await self._connection.fetch(self._sql["interactions_of_threads"], own, ids, live)
+        records = await self._connection.fetch(self._sql["interactions_of_threads"], own, ids)
         return [cast(InteractionRow, row_of(InteractionRow, record)) for record in records]
 
     async def _letters(self, loaded: Loaded, wants: Wants) -> None:
