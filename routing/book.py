@@ -401,11 +401,7 @@ class Book(Ledger):
                 raise Refused("not_now")  # what was written stays to be answered
             self._finish(row, "customer")
             return
-        where = row.state
-        rest = self.apart(self.withdraw(row.id), row.id)
-        waited = (self.at - row.since).total_seconds() if row.since is not None else 0.0
-        self.emit(T.ABANDONED, {"waited_s": waited, "in": where, "queue": row.queue}, interaction=row.id)
-        self.decided(rest)
+        self.abandon(row)
 
     def _tree_ended(self, told: TreeEnded) -> None:
         row = self.interaction(told.interaction)

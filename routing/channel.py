@@ -153,6 +153,7 @@ class Wrote(Heard):
     automatic: bool = False  # written by a machine: never answered by one
     trusted: bool = True  # False: the sender was not proved; it joins a case only by a proved token
     standby: bool = False  # a copy: another application holds the thread
+    leaves: bool = False  # with it the customer ends the conversation; the next message begins another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

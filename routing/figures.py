@@ -551,7 +551,7 @@ def _letters(life: _Life, opening: _Opening, known: datetime) -> list[Counted]:
             found.append(_of(life, "response", reply.when, line.id, *times, advisor=reply.by or None))
         elif life.stays or life.accepted:
             due = opening.passed(life.last_queue, line.when, WITHIN_S)
-            owed = life.ended is None or life.outcome in ("abandoned", "interrupted")
+            owed = life.ended is None or life.outcome in ("abandoned", "left", "interrupted")
             if owed and due is not None and due < known:
                 found.append(_of(life, "unanswered", due, line.id))
     if life.archived and not replies and life.ended is not None:

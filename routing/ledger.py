@@ -339,6 +339,15 @@ class Ledger:
         own = str(id_)
         return self.step(steps.Withdraw(own)) + self.step(steps.WrapupDone(own))
 
+    def abandon(self, row: InteractionRow) -> None:
+        """The customer has left before anybody had it."""
+        rest = self.apart(self.withdraw(row.id), row.id)
+        waited_s = (self.at - row.since).total_seconds() if row.since is not None else 0.0
+        self.emit(
+            T.ABANDONED, {"waited_s": waited_s, "in": row.state, "queue": row.queue}, interaction=row.id
+        )
+        self.decided(rest)
+
     def new_case(
         self, id_: UUID, contact: UUID, *, provisional: bool, follows: UUID | None, subject: str = ""
     ) -> UUID:

@@ -244,6 +244,21 @@ class Letters:
             payload=told.payload,
             extra=told.extra,
         )
+        if told.leaves:
+            self._leave(interaction)
+
+    def _leave(self, interaction: UUID) -> None:
+        """The customer has said that it is over."""
+        book = self._book
+        row = book.interaction(interaction)
+        if row.state in FINAL:
+            return
+        if row.state != State.ACTIVE:
+            book.abandon(row)
+            return
+        rest = book.apart(book.withdraw(row.id), row.id)
+        self._end(row.id, "left")
+        book.decided(rest)
 
     def _entered(
         self, told: MessageReceived, kind: str, value: str, raw: str, threads: list[ThreadRow]

@@ -365,6 +365,7 @@ class MessageReceived(Submission):
     sent_at: datetime | None = None  # the provider's time
     automatic: bool = False  # a machine wrote: it joins its case, but opens no work
     standby: bool = False  # somebody else holds the thread: shown, not answered by the tree
+    leaves: bool = False  # the customer ends what goes on: `abandoned`, or `left` if an advisor has it
     case: UUID | None = None  # found by the edge (References, token)
     proved: bool = False  # it belongs to `case` for certain: it goes there, beside what lives in another one
     language: str | None = None

@@ -627,6 +627,7 @@ class _Telling:
                 sent_at=one.at,
                 automatic=one.automatic,
                 standby=one.standby,
+                leaves=one.leaves,
                 case=await self._case(one, manifest),
             )
         )
