@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from statistics import median
 from typing import Any
 from uuid import UUID
@@ -43,6 +44,8 @@ EVENTS = frozenset(
     }
 )  # fmt: skip
 """The types of event that figures are made of; all others may be left out."""
+_OVER = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
+_ANSWERED = frozenset({T.ACCEPTED, T.CONNECTED})
 
 
 def share(part: float, whole: float) -> float | None:
@@ -172,7 +175,7 @@ class Queueing:
         if kind is T.ENQUEUED:
             return self._enqueued(event, interaction)
         wait = self.waits.get(interaction)
-        if kind in {T.ENDED, T.INTERRUPTED, T.ABANDONED}:
+        if kind in _OVER:
             self._channels.pop(interaction, None)
             self.waits.pop(interaction, None)
         if wait is None:
@@ -239,14 +242,19 @@ class Queueing:
 
 def level(counted: Iterable[Counted]) -> Level:
     """The counts of a queue from its facts."""
-    found = dict.fromkeys(Level.__slots__, 0.0)
+    return _level(_by_what(counted))
+
+
+def _by_what(counted: Iterable[Counted]) -> dict[str, list[Counted]]:
+    by: dict[str, list[Counted]] = {}
     for fact in counted:
-        if fact.what in found:
-            found[fact.what] += 1
-            if fact.what == "answered":
-                found["wait_s"] += fact.values[0]
-    whole = {name: int(value) for name, value in found.items() if name != "wait_s"}
-    return Level(**whole, wait_s=found["wait_s"])
+        by.setdefault(fact.what, []).append(fact)
+    return by
+
+
+def _level(by: Mapping[str, Sequence[Counted]]) -> Level:
+    counts = {name: len(by.get(name, ())) for name in Level.__slots__ if name != "wait_s"}
+    return Level(**counts, wait_s=sum((fact.values[0] for fact in by.get("answered", ())), 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +310,7 @@ class _Life:
     seat: str
     direction: str
     opened: datetime
-    thread: UUID | None
+    written: bool
     stays: list[tuple[datetime, str]] = field(default_factory=list)  # (entered at, queue)
     accepted: list[tuple[datetime, str | None]] = field(default_factory=list)
     handled: list[tuple[datetime, datetime, str | None]] = field(default_factory=list)
@@ -325,7 +333,10 @@ class _Life:
 
     def _stay(self, at: datetime) -> tuple[datetime, str] | None:
         """The last that had begun at an instant."""
-        return next((stay for stay in reversed(self.stays) if stay[0] <= at), None)
+        for stay in reversed(self.stays):
+            if stay[0] <= at:
+                return stay
+        return None
 
     @property
     def archived(self) -> bool:
@@ -351,7 +362,6 @@ def _lives(rows: Rows, until: datetime) -> dict[UUID, _Life]:
             continue
         if event.type is T.INTERACTION_OPENED:
             data = event.data
-            thread = data.get("thread")
             lives[event.interaction] = _Life(
                 id=event.interaction,
                 case=event.case,
@@ -359,7 +369,7 @@ def _lives(rows: Rows, until: datetime) -> dict[UUID, _Life]:
                 seat=str(data.get("seat") or data["channel"]),
                 direction=str(data["direction"]),
                 opened=event.at,
-                thread=UUID(thread) if thread else None,
+                written=bool(data.get("thread")),
             )
         elif (life := lives.get(event.interaction)) is not None:
             _lived(life, event)
@@ -377,8 +387,8 @@ _ACTS = frozenset(
 
 def _picked_up(event: Event) -> bool:
     """Somebody has it from here on: accepted an offer, was answered, or took it."""
-    pulled = event.type is T.ASSIGNED and event.data.get("how") == "pulled"
-    return pulled or event.type in (T.ACCEPTED, T.CONNECTED)
+    kind = event.type
+    return kind in _ANSWERED or (kind is T.ASSIGNED and event.data.get("how") == "pulled")
 
 
 def _lived(life: _Life, event: Event) -> None:
@@ -398,7 +408,7 @@ def _lived(life: _Life, event: Event) -> None:
         life.working = (at, event.advisor)
     elif kind in (T.REQUEUED, T.HANDED_BACK):
         _let_go(life, at)
-    elif kind in (T.ENDED, T.ABANDONED, T.INTERRUPTED):
+    elif kind in _OVER:
         _let_go(life, at)
         life.ended = at
         words = {T.ENDED: str(event.data.get("outcome") or ""), T.ABANDONED: "abandoned"}
@@ -449,7 +459,7 @@ def _talks(lives: Iterable[_Life], gap: timedelta) -> list[_Talk]:
     for life in lives:
         if life.direction != "in":
             continue
-        if life.thread is None:
+        if not life.written:
             talks.append(_Talk(life.id, [life], life.opened, life.opened))
             continue
         for line in life.lines:
@@ -485,13 +495,13 @@ def count(
     for life in lives.values():
         found += _handled(life)
         if life.direction == "in":
-            found += _calls(life, opening) if life.thread is None else _letters(life, opening, known)
+            found += _letters(life, opening, known) if life.written else _calls(life, opening)
         found += _sent(life)
     later = _contacts(rows)
     for talk in _talks(lives.values(), timedelta(hours=site.conversation_gap_h)):
         found += _conversation(talk, opening, start, end)
         found += _closed(talk, later)
-    return sorted((fact for fact in found if start <= fact.at < end), key=lambda fact: fact.at)
+    return sorted([fact for fact in found if start <= fact.at < end], key=attrgetter("at"))
 
 
 def _of(
@@ -510,12 +520,13 @@ def _handled(life: _Life) -> list[Counted]:
 
 def _times(life: _Life, opening: _Opening, since: datetime, until: datetime) -> tuple[float, float, float]:
     """Elapsed, opening time, and opening time since it had reached the right queue."""
-    queue = life.queue(until)
-    reached = life.reached(until)
+    queue, reached = life.queue(until), life.reached(until)
+    open_s = opening.seconds(queue, since, until)
+    routed = reached is not None and reached > since
     return (
         max(0.0, (until - since).total_seconds()),
-        opening.seconds(queue, since, until),
-        opening.seconds(queue, max(since, reached or since), until),
+        open_s,
+        opening.seconds(queue, reached, until) if routed and reached is not None else open_s,
     )
 
 
@@ -538,19 +549,23 @@ def _letters(life: _Life, opening: _Opening, known: datetime) -> list[Counted]:
     """
     found: list[Counted] = []
     replies = [line for line in life.lines if line.human]
-    answers = [line.when for line in life.lines if line.author != "customer"]
+    done = max([line.when for line in life.lines if line.author != "customer"] + life.acts, default=None)
+    next_reply = 0
     for line in life.lines:
         if not line.customers:
             continue
-        found.append(_of(life, "received", line.when, line.id))
-        if any(at > line.when for at in answers) or any(at > line.when for at in life.acts):
-            found.append(_of(life, "processed", line.when, line.id))
-        reply = next((each for each in replies if each.when >= line.when), None)
-        if reply is not None:
-            times = _times(life, opening, line.when, reply.when)
+        when = line.when
+        found.append(_of(life, "received", when, line.id))
+        if done is not None and done > when:
+            found.append(_of(life, "processed", when, line.id))
+        while next_reply < len(replies) and replies[next_reply].when < when:
+            next_reply += 1
+        if next_reply < len(replies):
+            reply = replies[next_reply]
+            times = _times(life, opening, when, reply.when)
             found.append(_of(life, "response", reply.when, line.id, *times, advisor=reply.by or None))
         elif life.stays or life.accepted:
-            due = opening.passed(life.last_queue, line.when, WITHIN_S)
+            due = opening.passed(life.last_queue, when, WITHIN_S)
             owed = life.ended is None or life.outcome in ("abandoned", "left", "interrupted")
             if owed and due is not None and due < known:
                 found.append(_of(life, "unanswered", due, line.id))
@@ -580,14 +595,14 @@ def _conversation(talk: _Talk, opening: _Opening, start: datetime, end: datetime
     """
     found: dict[tuple[str | None, str], Counted] = {}
     for life in talk.lives:
-        said = [life.opened] if life.thread is None else [x.when for x in life.lines if x.customers]
+        said = [life.opened] if not life.written else [x.when for x in life.lines if x.customers]
         for at in said:
             if start <= at < end and talk.first <= at <= talk.last:
                 fact = _of(life, "conversation", at, talk.id)
                 found.setdefault((fact.queue, fact.channel), fact)
     facts = list(found.values())
     for life in sorted(talk.lives, key=lambda each: each.opened):
-        if life.thread is None:
+        if not life.written:
             since = life.opened
             replied = life.accepted[0] if life.accepted else None
         else:
@@ -785,6 +800,7 @@ class Statistics:
 NOTE = "Totals count each conversation once, so they may be less than the sum of the rows."
 INTERVALS_S = (900, 1800, 3600, 4 * 3600, 86_400, 7 * 86_400)
 MOST_INTERVALS = 100
+_IN_SERIES = ("received", "answered", "response")
 
 
 def _response(facts: Iterable[Counted]) -> Response:
@@ -794,19 +810,21 @@ def _response(facts: Iterable[Counted]) -> Response:
     return Response(*(median(each) for each in zip(*values, strict=True)))
 
 
-def _distinct(counted: Iterable[Counted]) -> list[Counted]:
+def _within_hour(responses: Iterable[Counted]) -> int:
+    return sum(fact.values[1] <= WITHIN_S for fact in responses)
+
+
+def _distinct(facts: Iterable[Counted]) -> list[Counted]:
     """The first fact of each kind about each unit."""
     found: dict[tuple[str, Any], Counted] = {}
-    for fact in counted:
+    for fact in facts:
         found.setdefault((fact.what, fact.unit), fact)
     return list(found.values())
 
 
 def values(counted: Iterable[Counted], *, distinct: bool = False) -> Values:
     """The figures of these facts; `distinct` counts what happened to one unit in two rows once."""
-    by: dict[str, list[Counted]] = {}
-    for fact in _distinct(counted) if distinct else counted:
-        by.setdefault(fact.what, []).append(fact)
+    by = _by_what(_distinct(counted) if distinct else counted)
 
     def number(what: str) -> int:
         return len(by.get(what, ()))
@@ -814,10 +832,9 @@ def values(counted: Iterable[Counted], *, distinct: bool = False) -> Values:
     def mean(what: str) -> float | None:
         return share(sum(fact.values[0] for fact in by.get(what, ())), number(what))
 
-    facts = level(fact for what in ("enqueued", "answered", "answered_in_time", "abandoned", "short_abandoned")
-                  for fact in by.get(what, ()))  # fmt: skip
+    facts = _level(by)
     responses = by.get("response", [])
-    within = sum(fact.values[1] <= WITHIN_S for fact in responses)
+    within = _within_hour(responses)
     return Values(
         received=number("received"),
         processed=number("processed"),
@@ -826,7 +843,7 @@ def values(counted: Iterable[Counted], *, distinct: bool = False) -> Values:
         answered=facts.answered,
         abandoned=facts.abandoned,
         short_abandoned=facts.short_abandoned,
-        left=number("left"),
+        left=facts.left,
         service_level=facts.service_level,
         abandonment=facts.abandonment,
         asa_s=facts.asa_s,
@@ -850,6 +867,8 @@ def chosen(
     advisor: str | None = None,
 ) -> list[Counted]:
     """The facts of a queue, a channel, an advisor; None: of any."""
+    if queue is channel is advisor is None:
+        return list(counted)
     return [
         fact
         for fact in counted
@@ -863,16 +882,19 @@ def _series(counted: Sequence[Counted], start: datetime, end: datetime) -> Serie
     first = math.floor(start.timestamp())
     length_s = math.ceil(end.timestamp()) - first
     step_s = next((s for s in INTERVALS_S if length_s / s <= MOST_INTERVALS), INTERVALS_S[-1])
-    cells: list[list[Counted]] = [[] for _ in range(max(1, math.ceil(length_s / step_s)))]
+    cells: list[dict[str, list[Counted]]] = [
+        {what: [] for what in _IN_SERIES} for _ in range(max(1, math.ceil(length_s / step_s)))
+    ]
     for fact in counted:
-        cells[int((fact.at.timestamp() - first) // step_s)].append(fact)
-    told = [values(cell, distinct=True) for cell in cells]
+        if fact.what in _IN_SERIES:
+            cells[int((fact.at.timestamp() - first) // step_s)][fact.what].append(fact)
+    told = [{what: _distinct(facts) for what, facts in cell.items()} for cell in cells]
     return Series(
         interval_s=float(step_s),
         times=tuple(first + n * step_s for n in range(len(cells))),
-        received=tuple(each.received for each in told),
-        answered=tuple(each.answered for each in told),
-        within_hour=tuple(each.within_hour for each in told),
+        received=tuple(len(cell["received"]) for cell in told),
+        answered=tuple(len(cell["answered"]) for cell in told),
+        within_hour=tuple(share(_within_hour(cell["response"]), len(cell["response"])) for cell in told),
     )
 
 

@@ -7,7 +7,10 @@ night of a clock change is an hour longer or shorter, and opening time with it.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate
 from zoneinfo import ZoneInfo
 
 import holidays
@@ -48,13 +51,20 @@ def instant(day: date, minute: int, zone: ZoneInfo) -> float:
 class Calendar:
     """One Hours in one time zone, with its days remembered."""
 
-    __slots__ = ("_days", "_holidays", "_zone", "hours")
+    __slots__ = ("_before", "_days", "_ends", "_holidays", "_known", "_starts", "_zone", "hours")
 
     def __init__(self, hours: Hours, time_zone: str) -> None:
         self.hours = hours
         self._zone = ZoneInfo(time_zone)
         self._days: dict[date, tuple[tuple[float, float], ...]] = {}
         self._holidays = holidays.country_holidays(hours.holidays) if hours.holidays else None
+        self._known = (
+            math.inf,
+            -math.inf,
+        )  # unix seconds between which the stretches below are all that there are
+        self._starts: list[float] = []
+        self._ends: list[float] = []
+        self._before: list[float] = []  # opening time before each stretch
 
     def ranges(self, day: date) -> tuple[str, ...]:
         """The ranges in force for a date, as written."""
@@ -115,8 +125,25 @@ class Calendar:
         """Opening time between two instants (features 1.2)."""
         if b <= a:
             return 0.0
-        stretches = self._open(self._day(a), self._day(b))
-        return sum(max(0.0, min(end, b) - max(start, a)) for start, end in stretches)
+        if not self._known[0] <= a or not b < self._known[1]:
+            self._learn(a, b)
+        return self._passed(b) - self._passed(a)
+
+    def _learn(self, a: float, b: float) -> None:
+        """The stretches between the two, and between what is known and them, unless that is far away."""
+        first, last = self._day(a), self._day(b)
+        if self._starts:
+            near = [self._day(at) for at in self._known if abs(at - a) < HORIZON_DAYS * 86_400]
+            first, last = min([first, *near]), max([last, *near])
+        stretches = self._open(first, last)
+        self._known = instant(first, 0, self._zone), instant(last + _DAY, 0, self._zone)
+        self._starts, self._ends = [start for start, _ in stretches], [end for _, end in stretches]
+        self._before = list(accumulate((end - start for start, end in stretches), initial=0.0))
+
+    def _passed(self, at: float) -> float:
+        """Opening time from the first stretch that is known until then."""
+        n = bisect_right(self._starts, at) - 1
+        return self._before[n] + min(at, self._ends[n]) - self._starts[n] if n >= 0 else 0.0
 
     def next_change(self, at: float) -> float | None:
         """The first instant after `at` at which it opens or closes, or None."""

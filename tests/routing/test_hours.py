@@ -98,3 +98,19 @@ def test_opening_time_adds_up_and_agrees_with_what_is_open_second_by_second(
     assert total == pytest.approx(calendar.seconds(a, b))
     if (done := calendar.after(a, 3600.0)) is not None:
         assert calendar.seconds(a, done) == pytest.approx(3600.0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-900 * 24, 900 * 24), st.integers(-2, 400), st.integers(0, 59)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_opening_time_is_the_same_whatever_was_asked_before(spans: list[tuple[int, int, int]]) -> None:
+    nights = Hours("nights", {2: ("22:00-06:00",), 3: ("18:00-12:00",), 6: ("00:00-24:00",)}, "FR")
+    asked = Calendar(nights, PARIS)
+    for begin_h, length_h, minute in spans:
+        a = at("2026-03-29 02:30") + begin_h * 3600 + minute * 60 + 0.123456
+        b = a + length_h * 3600 + 0.5
+        assert asked.seconds(a, b) == opening_seconds(nights, PARIS, a, b)
