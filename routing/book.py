@@ -63,6 +63,7 @@ from routing.projection import (
     MergeRow,
     OfferRow,
     ReachRow,
+    ThreadRow,
 )
 from routing.site import Site
 
@@ -620,6 +621,10 @@ class Book(Ledger):
         former = self.rows.get(CaseRow, row.case_id)
         if former.id == case.id:
             raise Refused("unchanged")
+        if row.thread is not None and row.ended_at is None:
+            living = [each for each in self.rows.get(ThreadRow, row.thread).living if each != row.id]
+            if any(self.rows.get(InteractionRow, each).case_id == case.id for each in living):
+                raise Refused("lives_there")
         if case.closed_at is not None:
             self.emit(T.CASE_REOPENED, {"by": told.by}, case=case.id, contact=case.contact)
         self.emit(T.CASE_CHOSEN, {"from": str(former.id), "by": told.by}, interaction=row.id, case=case.id)

@@ -50,6 +50,9 @@ class Manifest:
     subject: bool = False  # a message has a subject
     html: bool = False
     starts: bool = False  # we may write first (email); else only who has written to us can be answered
+    parallel: bool = (
+        False  # a thread may carry several matters at once; else all that is written joins what lives
+    )
     typing: bool = False  # we can show that we type
     mail: bool = False  # its messages come as mails: by SMTP or LMTP, or from a mailbox
     visitors: bool = False
@@ -150,6 +153,7 @@ class Wrote(Heard):
     facts: Mapping[str, Any] = field(default_factory=dict)  # more of the message that people may want to see
     references: tuple[str, ...] = ()  # external ids of the messages it answers, newest first
     token: str = ""  # our own mark of a case found in it (case number and check), not yet proved
+    case_number: int = 0  # of a case, as anybody can write it: believed of those whom the case is about
     automatic: bool = False  # written by a machine: never answered by one
     trusted: bool = True  # False: the sender was not proved; it joins a case only by a proved token
     standby: bool = False  # a copy: another application holds the thread

@@ -381,11 +381,19 @@ class Ledger:
             case = self.rows.get(CaseRow, case.merged_into)
         return case
 
-    def which_case(self, case: UUID | None, contact: UUID, subject: str = "") -> UUID:
-        """For a new interaction: the stated one, else by the contact's cases. Reopened or opened as needed."""
+    def same_case(self, one: UUID, other: UUID) -> bool:
+        """Whether they are one by now (F6)."""
+        return (
+            self.surviving(self.rows.get(CaseRow, one)).id == self.surviving(self.rows.get(CaseRow, other)).id
+        )
+
+    def which_case(
+        self, case: UUID | None, contact: UUID, subject: str = "", *, reopens: bool = True
+    ) -> UUID:
+        """For a new interaction: the stated one, else by the contact's cases. Opened, or reopened, as needed."""
         if case is not None:
             stated = self.surviving(self.rows.get(CaseRow, case))
-            if stated.closed_at is not None:
+            if reopens and stated.closed_at is not None:
                 self.emit(T.CASE_REOPENED, {"by": "interaction"}, case=stated.id, contact=stated.contact)
             return stated.id
         if self.rows.get(ContactRow, contact).provisional:
@@ -402,7 +410,7 @@ class Ledger:
             return self.new_case(
                 self.ids(), contact, provisional=choice.provisional, follows=choice.follows, subject=subject
             )
-        if choice.reopened:
+        if reopens and choice.reopened:
             self.emit(T.CASE_REOPENED, {"by": "interaction"}, case=choice.case, contact=contact)
         return choice.case
 

@@ -1,6 +1,7 @@
 """The desk's half for what is written: threads, messages and their outbox, help and merged cases (one mail: letter.py).
 
-Rule 1: a thread is one account and one address; at most one of its interactions lives.
+Rule 1: a thread is one account and one address; at most one interaction of each case lives in it. A second case comes
+to live in it only by a message that is proved to be of that case; any other joins what was spoken in last.
 Rule 2: a reply goes to the address of its thread, whoever its contact is thought to be (F3).
 Rule 3: only MessageWritten and WalkStepped put something into the outbox, with its event; notes never can (F10).
 Rule 4: once an advisor has it, the tree is silent (B4).
@@ -105,6 +106,18 @@ class Letters:
         ]
         living = [row for row in rows if row.state not in FINAL]
         return max(living, key=lambda row: (row.opened_at, row.id), default=None)
+
+    def _joined(
+        self, threads: list[ThreadRow], case: CaseRow | None, *, proved: bool
+    ) -> InteractionRow | None:
+        """What goes on there in that case; without proof, else whatever goes on."""
+        if case is not None:
+            book = self._book
+            living = [book.rows.get(InteractionRow, id_) for thread in threads for id_ in thread.living]
+            own = [row for row in living if book.same_case(row.case_id, case.id)]
+            if own or proved:
+                return max(own, key=lambda row: (row.case_id == case.id, row.opened_at, row.id), default=None)
+        return self._live(threads)
 
     def _writer(
         self, kind: str, value: str, raw: str, hint: CaseRow | None, more: tuple[tuple[str, str], ...]
@@ -212,14 +225,15 @@ class Letters:
         if not value:
             raise Refused("no_address")
         threads = self._threads(account, kind, value)
-        row = self._live(threads)
+        hint = book.rows.find(CaseRow, told.case) if told.case is not None else None
+        row = self._joined(threads, hint, proved=told.proved)
         if row is not None:
             interaction, thread = row.id, row.thread
             assert thread is not None
         else:
             if book.rows.find(InteractionRow, told.interaction) is not None:
                 raise Refused("known_interaction")
-            interaction, thread = self._entered(told, kind, value, raw, threads)
+            interaction, thread = self._entered(told, kind, value, raw, threads, hint)
         if not told.automatic:
             self._customer_wrote(interaction)
         data = {
@@ -261,19 +275,28 @@ class Letters:
         book.decided(rest)
 
     def _entered(
-        self, told: MessageReceived, kind: str, value: str, raw: str, threads: list[ThreadRow]
+        self,
+        told: MessageReceived,
+        kind: str,
+        value: str,
+        raw: str,
+        threads: list[ThreadRow],
+        hint: CaseRow | None,
     ) -> tuple[UUID, UUID]:
         """(interaction, thread) of a message that nothing goes on for. What a machine wrote opens no work."""
         book = self._book
-        hint = book.rows.find(CaseRow, told.case) if told.case is not None else None
         contact, address, matches = self._writer(kind, value, raw, hint, told.more_addresses)
         thread = self._thread(told.account, told.channel, address, contact, threads)
         idle = "automatic" if told.automatic else "standby" if told.standby else None
         last = book.memory.last_of_thread.get(thread)
         if idle is not None and last is not None:
-            return last, thread
+            its = book.rows.get(InteractionRow, last).case_id
+            if not told.proved or hint is None or book.same_case(its, hint.id):
+                return last, thread
         name = plain(told.name).strip()
-        case = book.which_case(hint.id if hint is not None else None, contact, plain(told.subject))
+        case = book.which_case(
+            hint.id if hint is not None else None, contact, plain(told.subject), reopens=idle is None
+        )
         self._open(
             told.interaction,
             thread,
@@ -345,9 +368,13 @@ class Letters:
         self._newer(told, book.rows.get(ThreadRow, row.thread))
         self._write(told, row.id)
 
-    @staticmethod
-    def _newer(told: MessageWritten, thread: ThreadRow | None) -> None:
-        if not told.consent and thread is not None and thread.last_out != told.over:
+    def _newer(self, told: MessageWritten, thread: ThreadRow | None) -> None:
+        """Refused over a reply that the writer has not seen, unless another conversation of the thread has it."""
+        if told.consent or thread is None or thread.last_out in (None, told.over):
+            return
+        last = self._book.rows.find(MessageRow, thread.last_out)
+        beside = {each for each in thread.living if each != told.interaction}
+        if last is None or last.interaction not in beside:
             raise Refused("newer_reply")
 
     def _begun(self, told: MessageWritten, account: str, address: UUID) -> UUID:

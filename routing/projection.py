@@ -91,7 +91,11 @@ class CaseMergeRow:
 
 @dataclass(frozen=True, slots=True)
 class ThreadRow:
-    """What is said between one account and one address. `live` is the interaction that goes on in it."""
+    """What is said between one account and one address.
+
+    `live` is the interaction that goes on in it; `beside` are others (ids as text), of other cases: the one that was
+    spoken in last comes first.
+    """
 
     TABLE: ClassVar = "thread"
     KEY: ClassVar = ("id",)
@@ -104,6 +108,11 @@ class ThreadRow:
     last_in_at: datetime | None = None
     last_out: UUID | None = None
     messages: int = 0
+    beside: list[str] = field(default_factory=list)
+
+    @property
+    def living(self) -> list[UUID]:
+        return [] if self.live is None else [self.live, *map(UUID, self.beside)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,9 +540,12 @@ def _interaction_opened(event: Event, rows: Rows) -> list[Row]:
     ]
     if row.thread is not None:
         thread = rows.get(ThreadRow, row.thread)
-        if thread.live is None:
-            changed.append(replace(thread, live=row.id))
+        changed.append(_lives(thread, [*thread.living, row.id]))
     return changed
+
+
+def _lives(thread: ThreadRow, living: list[UUID]) -> ThreadRow:
+    return replace(thread, live=living[0] if living else None, beside=[str(each) for each in living[1:]])
 
 
 def _messages(event: Event, rows: Rows) -> list[MessageRow]:
@@ -736,8 +748,7 @@ def _over(event: Event, rows: Rows, state: str, **changes: Any) -> list[Row]:
     changed: list[Row] = [ended, _case_moved(event, rows, event.case), *_idle(event, rows, worked)]
     if row.thread is not None:
         thread = rows.get(ThreadRow, row.thread)
-        if thread.live == row.id:
-            changed.append(replace(thread, live=None))
+        changed.append(_lives(thread, [each for each in thread.living if each != row.id]))
     return changed
 
 
@@ -841,6 +852,8 @@ def _message(event: Event, rows: Rows, **own: Any) -> tuple[list[Row], ThreadRow
             row = replace(row, bytes=file["bytes"], sha256=file["sha256"], state="stored")
         changed.append(row)
     thread = rows.get(ThreadRow, message.thread)
+    first = [each for each in thread.living if each == event.interaction]
+    thread = _lives(thread, first + [each for each in thread.living if each != event.interaction])
     return changed, replace(thread, messages=thread.messages + 1)
 
 

@@ -541,7 +541,10 @@ class MessageView:
 
 @dataclass(frozen=True, slots=True)
 class ThreadView:
-    """What was said between one account and one address. `live` is the interaction that goes on in it."""
+    """What was said between one account and one address.
+
+    `live` is the interaction that goes on in it, that spoken in last should there be several; `beside` are the others.
+    """
 
     id: UUID
     account: str
@@ -553,6 +556,7 @@ class ThreadView:
     live: UUID | None
     last_in_at: datetime | None  # the provider's time: reply windows count from here
     last_out: UUID | None  # our last message
+    beside: tuple[UUID, ...] = ()
 
 
 class Messages(Protocol):

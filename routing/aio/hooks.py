@@ -602,6 +602,7 @@ class _Telling:
         manifest = self._h._channels[self._account.channel].MANIFEST
         message = self._id("message")
         files = [(self._id(f"file {n}"), file) for n, file in enumerate(one.files)]
+        case, proved = await self._case(one, manifest)
         committed = await self._submit(
             m.MessageReceived(
                 key=self._id("received"),
@@ -628,7 +629,8 @@ class _Telling:
                 automatic=one.automatic,
                 standby=one.standby,
                 leaves=one.leaves,
-                case=await self._case(one, manifest),
+                case=case,
+                proved=proved and manifest.parallel,
             )
         )
         if committed:
@@ -662,23 +664,40 @@ class _Telling:
             self._h._bug("an HTML text could not be cleaned", self._account, self._request.id, error)
             return ""
 
-    async def _case(self, one: c.Wrote, manifest: c.Manifest) -> UUID | None:
-        """The matter that it says it belongs to: message ids first, then a proved token, then the subject."""
+    async def _case(self, one: c.Wrote, manifest: c.Manifest) -> tuple[UUID | None, bool]:
+        """(the matter that it says it belongs to, whether that is proved).
+
+        By what it answers, newest first: a message that we know, or our token in an id; then by a case number, if the
+        case has heard from this address; what has the same subject is only likely.
+        """
         messages = self._h._messages
-        if one.trusted and one.references:
-            names = [_external(each) for each in one.references]
-            known = await messages.known(self._account.id, names)
-            for name in names:
-                if name in known:
-                    return known[name].case
-        if one.token:
-            number = self._h._prove(one.token, await self._h._of(self._account))
-            if number is not None and (case := await messages.case_of_number(number)) is not None:
-                return case
+        names = [_external(each) for each in one.references] if one.trusted else []
+        known = await messages.known(self._account.id, names) if names else {}
+        for name in names if one.token in names else [*names, one.token]:
+            if name in known:
+                return known[name].case, True
+            if name == one.token and (case := await self._proved(name)) is not None:
+                return case, True
+        if one.trusted and one.case_number and (case := await self._heard_of(one)) is not None:
+            return case, True
         if one.trusted and one.subject and manifest.subject:
             since = self._h._clock.now() - timedelta(days=SUBJECT_DAYS)
-            return await messages.case_by_subject(self._account.id, one.peer.value, plain(one.subject), since)
-        return None
+            subject = plain(one.subject)
+            return await messages.case_by_subject(self._account.id, one.peer.value, subject, since), False
+        return None, False
+
+    async def _proved(self, token: str) -> UUID | None:
+        number = self._h._prove(token, await self._h._of(self._account)) if token else None
+        return await self._h._messages.case_of_number(number) if number is not None else None
+
+    async def _heard_of(self, one: c.Wrote) -> UUID | None:
+        """The case of that number, if something was said between this account and this address in it."""
+        messages = self._h._messages
+        case = await messages.case_of_number(one.case_number)
+        thread = await messages.thread_with(self._account.id, one.peer.kind, plain(one.peer.value))
+        if case is None or thread is None:
+            return None
+        return case if any(each.id == thread.id for each in await messages.threads_of_case(case)) else None
 
     async def _named(self, external_id: str) -> UUID | None:
         if not external_id:

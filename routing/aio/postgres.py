@@ -728,14 +728,14 @@ class WrittenMessages(_Store):
         return await self._thread(thread)
 
     async def _threads(self, threads: Sequence[UUID]) -> dict[UUID, ThreadView]:
-        return {row["id"]: ThreadView(*row) for row in await self._all("threads", list(threads))}
+        return {row["id"]: _thread(row) for row in await self._all("threads", list(threads))}
 
     async def thread_with(self, account: str, address_kind: str, address: str) -> ThreadView | None:
         row = await self._one("thread_with", account, address_kind, address)
-        return ThreadView(*row) if row else None
+        return _thread(row) if row else None
 
     async def threads_of_case(self, case: UUID) -> Sequence[ThreadView]:
-        return [ThreadView(*row) for row in await self._all("threads_of_case", case)]
+        return [_thread(row) for row in await self._all("threads_of_case", case)]
 
     async def case_of_number(self, number: int) -> UUID | None:
         row = await self._one("case_of_number", number)
@@ -755,6 +755,12 @@ class WrittenMessages(_Store):
     async def automatic_since(self, account: str, address: str, since: datetime) -> int:
         row = await self._one("automatic_since", account, _spellings(address), since)
         return int(row[0]) if row else 0
+
+
+def _thread(row: Any) -> ThreadView:
+    values = dict(row)
+    values["beside"] = tuple(map(UUID, values["beside"]))
+    return ThreadView(*values.values())
 
 
 def _spellings(address: str) -> list[str]:

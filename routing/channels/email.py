@@ -60,6 +60,7 @@ MANIFEST: Final = Manifest(
     subject=True,
     html=True,
     starts=True,
+    parallel=True,
     mail=True,
     rates={"": 10},
     settings=("address",),
@@ -133,12 +134,6 @@ def prove(token: str, key: str) -> int | None:
         return None
     told, number, check, domain = found.groups()
     return int(number) if hmac.compare_digest(check.lower(), _check(told.lower(), domain, key)) else None
-
-
-def case_number(token: str) -> int | None:
-    """The case number that a token names, proved or not."""
-    found = _OURS.fullmatch(token) or re.fullmatch(r"(c)(\d{1,12})", token)
-    return int(found.group(2)) if found else None
 
 
 def may_answer(automatic: bool, sent_today: int, extra: Mapping[str, Any] | None = None) -> bool:
@@ -460,18 +455,19 @@ def _authenticity(fields: Fields, sender: str, account: Account) -> tuple[bool, 
     return dmarc == "pass" or (dmarc in ("none", "bestguesspass") and aligned), shown
 
 
-def _token(fields: Fields, references: Sequence[str], subject: str, account: Account) -> str:
-    """Our mark of a case: the newest of our Message-IDs that it answers, else what anybody can write."""
-    for reference in references:
-        if (found := _OURS.fullmatch(reference)) and found.group(3):
-            return reference.strip("<>")
+def _token(references: Sequence[str]) -> str:
+    """The newest of our Message-IDs that it answers."""
+    return next((one for one in references if (found := _OURS.fullmatch(one)) and found.group(3)), "")
+
+
+def _case_number(fields: Fields, subject: str, account: Account) -> int:
+    """As it stands in our address, or in the subject that we gave it; 0: nowhere."""
     for address in _addresses(fields, "to", "cc", "delivered-to", "x-original-to", "envelope-to"):
         tag = address.rpartition("@")[0].partition("+")[2]
         if receives(account, address) and (number := re.fullmatch(r"c?(\d{1,12})", tag)):
-            return f"c{number.group(1)}"
-    if number := re.search(r"\[#(\d{1,12})\]", subject):
-        return f"c{number.group(1)}"
-    return ""
+            return int(number.group(1))
+    number = re.search(r"\[#(\d{1,12})\]", subject)
+    return int(number.group(1)) if number else 0
 
 
 def _references(fields: Fields) -> tuple[str, ...]:
@@ -560,7 +556,8 @@ class _Mail:
                 reply_to=references[0] if references else "",
                 facts=facts,
                 references=references,
-                token=_token(self.fields, references, subject, self.account),
+                token=_token(references),
+                case_number=_case_number(self.fields, subject, self.account),
                 automatic=bool(facts.get("automatic")),
                 trusted=trusted,
             ),
@@ -810,7 +807,7 @@ def quarantined(raw: bytes, account: Account, reason: str) -> tuple[Heard, ...]:
             subject=_words(_first(fields, "subject"))[:SUBJECT_CHARS],
             facts=facts,
             references=_references(fields),
-            token=_token(fields, _references(fields), "", account),
+            token=_token(_references(fields)),
             automatic=bool(why),
             trusted=False,
         ),
@@ -975,6 +972,6 @@ def _result(reply: Reply, id_: str) -> Result:
 
 
 __all__ = [
-    "ANSWERS_A_DAY", "MANIFEST", "case_number", "hostile", "may_answer", "message_id", "mint", "own_addresses",
+    "ANSWERS_A_DAY", "MANIFEST", "hostile", "may_answer", "message_id", "mint", "own_addresses",
     "parse", "prove", "quarantined", "receives", "render", "verify",
 ]  # fmt: skip

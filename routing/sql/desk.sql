@@ -79,10 +79,10 @@ ON CONFLICT (organisation_id, id) DO UPDATE SET
     undone_by = excluded.undone_by
 
 -- name: put_thread
-INSERT INTO thread AS t (organisation_id, id, account, channel, address, opened_at, live, last_in_at, last_out, messages)
-SELECT $1, u.id, u.account, u.channel, u.address, u.opened_at, u.live, u.last_in_at, u.last_out, u.messages
-FROM unnest($2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::uuid[], $8::timestamptz[], $9::uuid[], $10::bigint[])
-    AS u (id, account, channel, address, opened_at, live, last_in_at, last_out, messages)
+INSERT INTO thread AS t (organisation_id, id, account, channel, address, opened_at, live, last_in_at, last_out, messages, beside)
+SELECT $1, u.id, u.account, u.channel, u.address, u.opened_at, u.live, u.last_in_at, u.last_out, u.messages, u.beside::jsonb
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[], $7::uuid[], $8::timestamptz[], $9::uuid[], $10::bigint[], $11::text[])
+    AS u (id, account, channel, address, opened_at, live, last_in_at, last_out, messages, beside)
 ON CONFLICT (organisation_id, id) DO UPDATE SET
     account = excluded.account,
     channel = excluded.channel,
@@ -91,7 +91,8 @@ ON CONFLICT (organisation_id, id) DO UPDATE SET
     live = excluded.live,
     last_in_at = excluded.last_in_at,
     last_out = excluded.last_out,
-    messages = excluded.messages
+    messages = excluded.messages,
+    beside = excluded.beside
 
 -- name: put_interaction
 INSERT INTO interaction AS t (organisation_id, id, case_id, contact, channel, direction, state, held, epoch, revision, call, dialled, trunk, attestation, address, matches, tree, tree_version, queue, priority, since, needs, avoid, language, advisor, offer, opened_at, enqueued_at, offered_at, accepted_at, held_at, held_s, talk_ended_at, wrapup_until, extended, ended_at, outcome, code, seat, thread, lent_to)
@@ -490,7 +491,7 @@ SELECT i.* FROM unnest($2::uuid[]) AS w (thread) CROSS JOIN LATERAL (
     ORDER BY l.opened_at DESC, l.id DESC LIMIT 1
 ) AS i
 UNION
-SELECT * FROM interaction WHERE organisation_id = $1 AND id = ANY ($3::uuid[])
+SELECT * FROM interaction WHERE organisation_id = $1 AND thread = ANY ($2::uuid[]) AND ended_at IS NULL
 
 -- name: addresses_by_id
 SELECT * FROM address WHERE organisation_id = $1 AND id = ANY ($2::uuid[])

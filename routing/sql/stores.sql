@@ -291,14 +291,15 @@ ORDER BY m.seq
 
 -- name: threads
 SELECT t.id, t.account, t.channel, t.address, coalesce(d.kind, a.kind) AS kind, coalesce(d.value, '') AS value, a.contact,
-    t.live, t.last_in_at, t.last_out
+    t.live, t.last_in_at, t.last_out, t.beside
 FROM thread t
 JOIN address a ON a.organisation_id = t.organisation_id AND a.id = t.address
 LEFT JOIN address_data d ON d.organisation_id = t.organisation_id AND d.address = t.address
 WHERE t.organisation_id = $1 AND t.id = ANY ($2::uuid[])
 
 -- name: thread_with
-SELECT t.id, t.account, t.channel, t.address, d.kind, d.value, a.contact, t.live, t.last_in_at, t.last_out
+SELECT t.id, t.account, t.channel, t.address, d.kind, d.value, a.contact, t.live, t.last_in_at, t.last_out,
+    t.beside
 FROM address_data d
 JOIN thread t ON t.organisation_id = d.organisation_id AND t.address = d.address
 JOIN address a ON a.organisation_id = d.organisation_id AND a.id = d.address
@@ -307,7 +308,7 @@ ORDER BY t.live IS NULL, t.last_in_at DESC NULLS LAST LIMIT 1
 
 -- name: threads_of_case
 SELECT t.id, t.account, t.channel, t.address, coalesce(d.kind, a.kind) AS kind, coalesce(d.value, '') AS value, a.contact,
-    t.live, t.last_in_at, t.last_out
+    t.live, t.last_in_at, t.last_out, t.beside
 FROM thread t
 JOIN address a ON a.organisation_id = t.organisation_id AND a.id = t.address
 LEFT JOIN address_data d ON d.organisation_id = t.organisation_id AND d.address = t.address

@@ -120,7 +120,7 @@ async def test_a_mail_is_acknowledged_once_it_is_stored_and_brings_its_trace() -
     assert (facts["sender"], facts["recipient"]) == ("jean@client.example", "Service+c4521@Exemple.fr")
     (heard,) = email.parse(raw, SERVICE)
     assert isinstance(heard, Wrote)
-    assert heard.token == "c4521"
+    assert heard.case_number == 4521
 
 
 async def test_nothing_is_relayed_and_the_null_sender_is_told() -> None:
