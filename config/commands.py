@@ -20,7 +20,7 @@ from routing import explain
 from routing.aio import cluster, postgres
 from routing.aio.clock import IdMaker, SystemClock
 from routing.channels import CHANNELS
-from routing.site import Advisor, Site
+from routing.site import Account, Advisor, Site
 from routing.store import Changed, PhoneSecret, RequestView, SiteVersion, Stores
 from softphone_bridge.digest import ha1
 
@@ -208,12 +208,21 @@ async def set_channel_secret(
         if found is None:
             known = ", ".join(each.id for each in site.accounts) or "none"
             raise Failure(f"There is no channel account {account} (known: {known}).")
-        wanted = CHANNELS[found.channel].MANIFEST.secrets
+        wanted = _secrets(found)
+        if found.hook is not None and name in CHANNELS[found.channel].MANIFEST.hook_secrets:
+            raise Failure(f"{account} takes its webhooks by {found.hook}: set the {name} of {found.hook}.")
         if name not in wanted:
             raise Failure(
                 f"{found.channel} knows no secret {name}: choose from {', '.join(wanted) or 'none'}."
             )
         await at.secrets.set(account, name, value)
+
+
+def _secrets(account: Account) -> tuple[str, ...]:
+    """Names of the secrets that it asks for itself."""
+    manifest = CHANNELS[account.channel].MANIFEST
+    shared = manifest.hook_secrets if account.hook is not None else frozenset()
+    return tuple(name for name in manifest.secrets if name not in shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +241,7 @@ async def channel_secrets(settings: Settings, organisation: str | None = None) -
         for account in (await _current(at)).site.accounts:
             there = await at.secrets.of(account.id)
             manifest = CHANNELS[account.channel].MANIFEST
-            for name in manifest.secrets:
+            for name in _secrets(account):
                 need = "optional" if name in manifest.optional_secrets else "needed"
                 need = "made" if name in manifest.made_secrets else need
                 told.append(SecretRow(account.id, account.channel, name, bool(there.get(name)), need))

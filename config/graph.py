@@ -1,4 +1,4 @@
-"""A double of Meta's Graph API for one Page on Messenger, and of the customers who write to it; for tests and the demo.
+"""A double of Meta's Graph API for the Pages of one application, and of who writes to them; for tests and the demo.
 
     async with GraphDouble(callback=url, app_secret=…, page_token=…) as graph:
         claire = graph.customer("24001", "Claire")
@@ -133,7 +133,9 @@ class _Stored:
 
 
 class GraphDouble:
-    """One Page, its application, its customers. `base` is what an account's `api_base` must say.
+    """An application, its Page (or Pages), their customers. `base` is what an account's `api_base` must say.
+
+    `more_pages`: further Pages of the application, and the token of each; their webhooks go to the same callback.
 
     `retry_every_s`: repeats what was not answered 200 in real time, as often; None: only `redeliver` does.
     `echoes`, `receipts`: each message that arrives is echoed, and told as delivered.
@@ -147,6 +149,7 @@ class GraphDouble:
         callback: str = "",
         verify_token: str = "",
         page_id: str = "1001",
+        more_pages: Mapping[str, str] | None = None,
         app_id: str = "7007",
         versions: Collection[str] = ("v25.0", "v26.0"),
         country: str = "FR",
@@ -168,7 +171,9 @@ class GraphDouble:
         self.told: list[Told] = []
         self.dropped: list[bytes] = []  # webhooks that nobody took in 36 hours
         self.personas: dict[str, str] = {}  # id -> name
-        self._app_secret, self._token, self._verify_token = app_secret, page_token, verify_token
+        self._page_of_persona: dict[str, str] = {}
+        self._app_secret, self._verify_token = app_secret, verify_token
+        self._tokens = {page_id: page_token, **(more_pages or {})}  # of each Page
         self._revoked = False
         self._versions, self._no_personas_in = frozenset(versions), frozenset(no_personas_in)
         self._now, self._ahead_s = now, 0.0
@@ -176,7 +181,7 @@ class GraphDouble:
         self._mark = secrets.token_hex(4)  # ids of another run are other ids
         self._made = 0
         self._planned: list[_Planned] = []
-        self._calls: dict[str, deque[float]] = {"": deque(), "films": deque()}
+        self._calls: defaultdict[tuple[str, str], deque[float]] = defaultdict(deque)  # by Page and kind
         self._files: dict[str, _Stored] = {}
         self._held: list[tuple[Customer, Event]] | None = None
         self._owed: list[_Owed] = []
@@ -219,9 +224,10 @@ class GraphDouble:
     def shift(self, seconds: float) -> None:
         self._ahead_s += seconds
 
-    def customer(self, psid: str, name: str = "") -> Customer:
+    def customer(self, psid: str, name: str = "", *, page: str = "") -> Customer:
+        """Who writes to that Page (the first one, if none is named): a PSID is somebody at one Page only."""
         if psid not in self.customers:
-            self.customers[psid] = Customer(self, psid, name)
+            self.customers[psid] = Customer(self, psid, name, page or self.page_id)
         return self.customers[psid]
 
     def fail(self, fault: Fault | str, times: int = 1, *, edge: str = "", seconds: float = 1.0) -> None:
@@ -236,7 +242,8 @@ class GraphDouble:
         self._revoked = True
 
     def renew(self, token: str | None = None) -> None:
-        self._revoked, self._token = False, token or self._token
+        self._revoked = False
+        self._tokens[self.page_id] = token or self._tokens[self.page_id]
 
     def hold(self) -> None:
         """Keep what happens instead of telling it, until `release`."""
@@ -263,12 +270,15 @@ class GraphDouble:
         return await self._post(body, len(events), signature=signature, owe=False)
 
     def envelope(self, events: Sequence[Event] = (), standby: Sequence[Event] = ()) -> bytes:
-        entry: Event = {"time": self._ms(), "id": self.page_id}
+        return escaped({"object": "page", "entry": [self._entry(self.page_id, events, standby)]})
+
+    def _entry(self, page: str, events: Sequence[Event], standby: Sequence[Event]) -> Event:
+        entry: Event = {"time": self._ms(), "id": page}
         if events:
             entry["messaging"] = list(events)
         if standby:
             entry["standby"] = list(standby)
-        return escaped({"object": "page", "entry": [entry]})
+        return entry
 
     def sign(self, body: bytes) -> str:
         return "sha256=" + hmac.new(self._app_secret.encode(), body, hashlib.sha256).hexdigest()
@@ -345,13 +355,17 @@ class GraphDouble:
             return await self._post(self._envelope([(customer, event)]), 1)
 
     def _envelope(self, happened: Sequence[tuple[Customer, Event]]) -> bytes:
-        ours = [event for customer, event in happened if customer.owner == self.app_id or _moves(event)]
-        copies = [
-            {key: _bare(value) if key == "postback" else value for key, value in event.items()}
-            for customer, event in happened
-            if customer.owner != self.app_id and not _moves(event)
-        ]
-        return self.envelope(ours, copies)
+        """One POST of all that, with an entry for each Page."""
+        ours: dict[str, list[Event]] = {customer.page: [] for customer, _ in happened}
+        copies: dict[str, list[Event]] = {page: [] for page in ours}
+        for customer, event in happened:
+            if customer.owner == self.app_id or _moves(event):
+                ours[customer.page].append(event)
+            else:
+                bare = {key: _bare(value) if key == "postback" else value for key, value in event.items()}
+                copies[customer.page].append(bare)
+        entries = [self._entry(page, ours[page], copies[page]) for page in ours]
+        return escaped({"object": "page", "entry": entries})
 
     async def _post(
         self,
@@ -452,31 +466,36 @@ class GraphDouble:
             token = request.query.get("access_token", "")
         if self._revoked:
             raise _Refused(190, "Error validating access token: it has been invalidated.", 460)
-        if not hmac.compare_digest(token.encode(), self._token.encode()):
+        said = token.encode()
+        page = next(
+            (page for page, its in self._tokens.items() if hmac.compare_digest(said, its.encode())), ""
+        )
+        if not page:
             raise _Refused(190, "Invalid OAuth access token - Cannot parse access token")
         if request.method == "DELETE" and len(parts) == 2 and parts[1] in self.personas:
             del self.personas[parts[1]]
             return {"success": True}
-        if len(parts) != 3 or parts[1] != self.page_id:
+        if len(parts) != 3 or parts[1] != page:  # a Page's token says nothing of another one
             raise _Refused(
                 100, f"Unsupported request. Object with ID '{'/'.join(parts[1:])}' does not exist", 33
             )
         match request.method, parts[2]:
             case "POST", "messages":
-                return await self._send(_map(body), file)
+                return await self._send(page, _map(body), file)
             case "POST", "personas":
-                return self._make_persona(_map(body))
+                return self._make_persona(page, _map(body))
             case "GET", "personas":
-                return {"data": [{"id": id, "name": name} for id, name in self.personas.items()]}
+                its = [id for id in self.personas if self._page_of_persona[id] == page]
+                return {"data": [{"id": id, "name": self.personas[id]} for id in its]}
             case "POST", "take_thread_control" | "pass_thread_control" | "release_thread_control" as edge:
                 owner = PAGE_INBOX if edge.startswith("release") else self.app_id
                 if edge.startswith("pass"):
                     owner = str(_map(body).get("target_app_id", PAGE_INBOX))
-                self._known(_map(body)).owner = owner
+                self._known(page, _map(body)).owner = owner
                 return {"success": True}
         raise _Refused(100, f"Unsupported {request.method.lower()} request.", 33)
 
-    def _make_persona(self, body: Event) -> Event:
+    def _make_persona(self, page: str, body: Event) -> Event:
         _only(body, {"name", "profile_picture_url"}, "")
         if self.country in self._no_personas_in:
             raise _Refused(200, "(#200) Personas are not available for this Page.")
@@ -484,10 +503,10 @@ class GraphDouble:
         if not isinstance(name, str) or not 0 < len(name) <= PERSONA_CHARS:
             raise _Refused(100, f"(#100) Param name must be a text of 1 to {PERSONA_CHARS} characters")
         id = self._id("9")
-        self.personas[id] = name
+        self.personas[id], self._page_of_persona[id] = name, page
         return {"id": id}
 
-    def _known(self, body: Event) -> Customer:
+    def _known(self, page: str, body: Event) -> Customer:
         recipient = body.get("recipient")
         if (
             not isinstance(recipient, dict)
@@ -496,17 +515,18 @@ class GraphDouble:
         ):
             raise _Refused(100, "(#100) Param recipient must hold an id")
         customer = self.customers.get(recipient["id"])
-        if customer is None or customer.last_in is None:
+        if customer is None or customer.page != page or customer.last_in is None:
             raise _Refused(100, "(#100) No matching user found", 2018001)
         if customer.blocked:
             raise _Refused(551, "(#551) This person isn't available right now.", 1545041)
         return customer
 
-    async def _send(self, body: Event, file: tuple[bytes, str] | None) -> Event:
+    async def _send(self, page: str, body: Event, file: tuple[bytes, str] | None) -> Event:
         _only(body, _SEND, "")
-        customer = self._known(body)
+        customer = self._known(page, body)
         persona = body.get("persona_id", "")
-        if persona and (persona not in self.personas or self.country in self._no_personas_in):
+        foreign = persona not in self.personas or self._page_of_persona[persona] != page
+        if persona and (foreign or self.country in self._no_personas_in):
             raise _Refused(100, "(#100) Invalid persona_id")
         if "sender_action" in body:
             return self._act(customer, body)
@@ -514,7 +534,7 @@ class GraphDouble:
         if not isinstance(message, dict):
             raise _Refused(100, "(#100) The parameter message is required")
         shape = _check(message, file is not None)
-        self._rate(shape in ("audio", "video"))
+        self._rate(page, shape in ("audio", "video"))
         self._check_window(customer, kind, tag)
         if customer.owner != self.app_id:
             raise _Refused(10, "(#10) Message failed: another app is controlling this thread now.", 2018300)
@@ -559,7 +579,7 @@ class GraphDouble:
         return await self._happened(
             customer,
             {
-                "sender": {"id": self.page_id},
+                "sender": {"id": customer.page},
                 "recipient": {"id": customer.psid},
                 "timestamp": self._ms(),
                 "message": message,
@@ -581,14 +601,14 @@ class GraphDouble:
         self._touch()
         return {"recipient_id": customer.psid}
 
-    def _rate(self, film: bool) -> None:
+    def _rate(self, page: str, film: bool) -> None:
         now = self.now()
         for name, most in (("", RATE), ("films", RATE_FILMS)) if film else (("", RATE),):
-            calls = self._calls[name]
+            calls = self._calls[page, name]
             while calls and calls[0] <= now - 1.0:
                 calls.popleft()
             if len(calls) >= most:
-                raise _refusal(Fault.THROTTLED, 1.0, self.page_id)
+                raise _refusal(Fault.THROTTLED, 1.0, page)
             calls.append(now)
 
     def _check_window(self, customer: Customer, kind: Any, tag: Any) -> None:
@@ -623,11 +643,12 @@ class GraphDouble:
 
 @dataclass(slots=True)
 class Customer:
-    """Somebody who writes to the Page; each act returns its mid once the webhook was answered (or is held)."""
+    """Somebody who writes to a Page; each act returns its mid once the webhook was answered (or is held)."""
 
     graph: GraphDouble
     psid: str
     name: str
+    page: str
     inbox: list[Arrived] = field(default_factory=list)
     last_in: float | None = None
     owner: str = ""  # the application that holds the thread
@@ -746,7 +767,7 @@ class Customer:
             self.last_in = self.graph.now()
         event = {
             "sender": {"id": self.psid},
-            "recipient": {"id": self.graph.page_id},
+            "recipient": {"id": self.page},
             "timestamp": self.graph._ms(),
             what: said,
         }

@@ -249,6 +249,10 @@ WORDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "en": ("{got} is already the account {first}", "remove one of them"),
         "fr": ("{got} est déjà le compte {first}", "ôtez l'un des deux"),
     },
+    "hook": {
+        "en": ("accounts of {got} share no callback", "remove it"),
+        "fr": ("les comptes de {got} ne partagent pas d'adresse de rappel", "ôtez-la"),
+    },
     "account_secret": {
         "en": (
             "a site file holds no secret: «{got}»",
@@ -386,6 +390,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "hours": ("opening hours", "l'horaire"),
     "skill": ("skill", "la compétence"),
     "tree": ("tree", "l'arbre"),
+    "account": ("account", "le compte"),
     "wrapup code": ("wrap-up code", "le code de clôture"),
     "sound": ("sound", "le son"),
 }

@@ -366,6 +366,7 @@ class AccountEntry(_Entry):
     name: Text | None = None
     tree: Id | None = None
     queue: Id | None = None
+    hook: Id | None = None
     settings: dict[Id, Text] = Field(default_factory=dict)
     signature: dict[Id, Annotated[str, BeforeValidator(_liquid)]] = Field(default_factory=dict)
     bot_name: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=50)] = "Bot"
@@ -698,6 +699,7 @@ class _Check:
         for name, account in entries["channels"].items():
             self._account(("channels", name), account)
             self._identity(name, account, identities)
+            self._hook(name, account, entries["channels"])
             self._must_be(("channels", name, "tree"), "tree", account.tree, trees)
             self._must_be(("channels", name, "queue"), "queue", account.queue, queues)
         reply: ReplyTemplateEntry
@@ -742,6 +744,22 @@ class _Check:
         if first != name:
             path = ("channels", name, "settings", key)
             self.doc.wrong(path, "account_twice", got=account.settings[key], first=first)
+
+    def _hook(self, name: str, account: AccountEntry, accounts: Mapping[str, AccountEntry]) -> None:
+        """Another account of its channel, with a callback of its own, may take its requests."""
+        channel = KNOWN.get(account.channel)
+        if account.hook is None or channel is None:
+            return
+        path = ("channels", name, "hook")
+        if not channel.MANIFEST.hook_secrets:
+            self.doc.wrong(path, "hook", got=account.channel)
+            return
+        others = tuple(
+            other
+            for other, entry in accounts.items()
+            if other != name and entry.channel == account.channel and entry.hook is None
+        )
+        self._must_be(path, "account", account.hook, others)
 
     def _overflow(self, name: str, queues: Mapping[str, QueueEntry]) -> None:
         seen, at = {name}, queues[name].overflow_to

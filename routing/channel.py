@@ -77,6 +77,9 @@ class Manifest:
     """Names of its secrets; they come from the environment or the database, never from the site file."""
     optional_secrets: frozenset[str] = frozenset()  # those of them that an account can do without
     made_secrets: frozenset[str] = frozenset()  # those that the server makes where nobody has set them
+    hook_secrets: frozenset[str] = frozenset()
+    """Those that prove its requests. Where there are any, an account can take its requests from the callback of another
+    one (its `hook`), whose secrets of these names hold; each event then names its receiver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +134,14 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """Something that happened on an account. `at` is the provider's time; None where it told none."""
+    """Something that happened on an account. `at` is the provider's time; None where it told none.
+
+    `receiver` is the account as the provider names it (the manifest's `identity`); "": the one whose callback it was.
+    """
 
     peer: Peer
     at: datetime | None = None
+    receiver: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,7 @@ class Account:
         default_factory=dict
     )  # language -> Liquid ({{ advisor.first_name }} …)
     bot_name: str = "Bot"
+    hook: str | None = None  # the account by whose callback its requests come too; None: by its own
 
 
 @dataclass(frozen=True, slots=True)

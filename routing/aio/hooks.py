@@ -3,6 +3,8 @@
 `answer` is `/hooks/{account}`. Requests that come together are stored in one transaction; 200 is sent after it. Then
 each is parsed in the order of arrival, and what happened is told to the desk in the order of each customer, several
 customers side by side. Every key and new id comes from the request's id, so that handling one again changes nothing.
+Several accounts may share a callback: each event goes to the account that is its receiver. One whose receiver the site
+does not know is counted and shown; it waits in the stored body for the account, and for a replay.
 """
 
 from __future__ import annotations
@@ -103,11 +105,12 @@ class _Notes:
     failed: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+    no_account: list[str] = field(default_factory=list)  # receivers that the site does not know
     given_up: list[int] = field(default_factory=list)
     fetches: list[asyncio.Task[None]] = field(default_factory=list)  # of files, which nobody else waits for
 
     def result(self) -> dict[str, Any]:
-        lists = ("waiting", "unknown", "failed", "refused", "moved", "given_up")
+        lists = ("waiting", "unknown", "failed", "refused", "moved", "no_account", "given_up")
         counts = {"events": self.events, "told": self.told, "known": self.known}
         return counts | {name: getattr(self, name) for name in lists if getattr(self, name)}
 
@@ -208,7 +211,7 @@ class Hooks:
         """A plain aiohttp handler: `app.router.add_route("*", "/hooks/{account}", hooks.answer)`."""
         began = asyncio.get_running_loop().time()
         account = self._account(request.match_info["account"])
-        if account is None:
+        if account is None or account.hook is not None:
             ANSWERS.labels("", "404").inc()
             return web.Response(status=404)
         response = await self._answer(request, account)
@@ -302,6 +305,17 @@ class Hooks:
 
     def _account(self, id: str) -> Account | None:
         return next((a for a in self._site().accounts if a.id == id and a.channel in self._channels), None)
+
+    def _receiver(self, one: c.Heard, asked: Account) -> Account | None:
+        """Whose event it is, among the accounts whose requests come by the callback of the one that was asked."""
+        if not one.receiver:
+            return asked
+        key = self._channels[asked.channel].MANIFEST.identity
+        for account in self._site().accounts:
+            shares = account.channel == asked.channel and asked.id in (account.id, account.hook)
+            if shares and (key is None or account.settings.get(key) == one.receiver):
+                return account
+        return None
 
     async def _of(self, account: Account) -> c.Secrets:
         now = asyncio.get_running_loop().time()
@@ -441,11 +455,15 @@ class Hooks:
         return heard
 
     async def _told(
-        self, request: RawRequest, account: Account, heard: tuple[c.Heard, ...], notes: _Notes
+        self, request: RawRequest, asked: Account, heard: tuple[c.Heard, ...], notes: _Notes
     ) -> list[asyncio.Task[None]]:
         """One task an event; those of one customer wait for one another."""
         tasks = []
         for index, one in enumerate(heard):
+            account = self._receiver(one, asked)
+            if account is None:
+                self._nobody(request, asked, one, notes)
+                continue
             customer = (account.id, one.peer.kind, one.peer.value)
             former = self._tails.get(customer)
             task = self._start(
@@ -457,6 +475,19 @@ class Hooks:
             if index % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         return tasks
+
+    def _nobody(self, request: RawRequest, asked: Account, one: c.Heard, notes: _Notes) -> None:
+        """It is for an account that the site does not know (yet)."""
+        HEARD.labels(asked.channel, type(one).__name__.lower(), "no_account").inc()
+        receiver = plain(one.receiver)[:200]
+        if receiver not in notes.no_account:
+            notes.no_account.append(receiver)
+            log.warning(
+                "an event is for an account that the site does not know",
+                hook=asked.id,
+                receiver=receiver,
+                request=str(request.id),
+            )
 
     def _left(self, customer: tuple[str, str, str], done: asyncio.Task[None]) -> None:
         if self._tails.get(customer) is done:

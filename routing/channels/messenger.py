@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -70,6 +70,9 @@ MANIFEST: Final = Manifest(
     kinds={"api_base": "url", "persona_picture": "url"},
     identity="page_id",
     secrets=("app_secret", "page_token", "verify_token"),
+    hook_secrets=frozenset(
+        {"app_secret", "verify_token"}
+    ),  # of the application, which may have several Pages
 )
 
 API_BASE: Final = "https://graph.facebook.com"
@@ -119,7 +122,9 @@ def _handshake(query: Mapping[str, str], token: str) -> Answer:
 
 
 def parse(raw: bytes, account: Account) -> tuple[Heard, ...]:
-    """Every event of a body in its order. What cannot be read is an Unknown that says why; nothing is raised."""
+    """Every event of a body in its order, for the Page of its entry. What cannot be read is an Unknown that says why;
+    nothing is raised.
+    """
     try:
         body = _read(raw)
     except ValueError as error:
@@ -130,12 +135,10 @@ def parse(raw: bytes, account: Account) -> tuple[Heard, ...]:
         return (_unknown(f"object {_id(body.get('object'))}"),)
     heard: list[Heard] = []
     for entry in body["entry"]:
-        if not isinstance(entry, dict):
+        if not isinstance(entry, dict) or not (page := _id(entry.get("id"))):
             heard.append(_unknown("broken entry"))
-        elif _id(entry.get("id")) != account.settings.get("page_id"):
-            heard.append(_unknown(f"entry of another page: {_id(entry.get('id'))}"))
         else:
-            heard += _entry(entry, account)
+            heard += [replace(one, receiver=page) for one in _entry(entry, account)]
     return tuple(heard)
 
 

@@ -570,6 +570,9 @@ messenger | settings: {page_id: ""}                            | settings.page_i
 messenger | settings: {page_id: "1", api_base: graph.example}  | settings.api_base  | is no web address
 messenger | settings: {page_id: "1", page_token: x} | settings.page_token | `monofil secret set one page_token`
 messenger | settings: {page_id: "1"}, signature: {fr: Léa}     | signature.fr       | bear no signature
+messenger | settings: {page_id: "1"}, hook: two                 | hook               | account «two» does not exist
+messenger | settings: {page_id: "1"}, hook: one                 | hook               | account «one» does not exist
+email     | settings: {address: a@b.example}, hook: two        | hook               | share no callback
 webchat   | settings: {origins: www.postal.example}            | settings.origins   | write scheme and host
 webchat   | settings: {origins: "https://a.example b.example"} | settings.origins   | write scheme and host
 webchat   | settings: {origins: "https://a.example/shop"}      | settings.origins   | write scheme and host
@@ -607,6 +610,20 @@ channels:
       bye: {kind: hangup}
 """
     assert said(BASE + chatty + accounts) == []
+
+
+def test_an_account_takes_its_requests_by_one_of_its_channel_that_has_a_callback_of_its_own() -> None:
+    accounts = """
+channels:
+  box: {channel: email, queue: billing, settings: {address: service@postal.example}}
+  a: {channel: messenger, queue: billing, settings: {page_id: "7"}}
+  b: {channel: messenger, queue: billing, hook: a, settings: {page_id: "8"}}
+  c: {channel: messenger, queue: billing, hook: b, settings: {page_id: "9"}}
+  d: {channel: messenger, queue: billing, hook: box, settings: {page_id: "10"}}
+"""
+    chained, foreign = said(BASE + accounts)
+    assert "channels.c.hook: the account «b» does not exist; choose one of: a" in chained
+    assert "channels.d.hook: the account «box» does not exist; choose one of: a" in foreign
 
 
 def test_two_accounts_of_a_channel_are_not_the_same_page_or_mailbox() -> None:

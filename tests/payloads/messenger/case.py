@@ -50,6 +50,7 @@ SECRETS = {
     "page_token": "page-token-of-the-case",
     "verify_token": "verify-token-of-the-case",
 }
+PAGE = "1001"
 PEER = Peer("psid", "24001")
 AT = datetime(2026, 9, 21, 14, 13, 20, tzinfo=UTC)
 CDN = "https://cdn.example/v/"
@@ -134,6 +135,7 @@ BODIES = {
     "text.json": body(
         Wrote(
             peer=PEER,
+            receiver=PAGE,
             at=AT,
             external_id="m_text",
             text="Bonjour, où est mon colis 📦 ?",
@@ -141,11 +143,12 @@ BODIES = {
         )
     ),
     "quick_reply.json": body(
-        Wrote(peer=PEER, at=AT, external_id="m_quick", text="Suivre un colis", payload="suivi")
+        Wrote(peer=PEER, receiver=PAGE, at=AT, external_id="m_quick", text="Suivre un colis", payload="suivi")
     ),
     "attachments.json": body(
         Wrote(
             peer=PEER,
+            receiver=PAGE,
             at=AT,
             external_id="m_image",
             kind="media",
@@ -189,6 +192,7 @@ BODIES = {
     "postback.json": body(
         Wrote(
             peer=PEER,
+            receiver=PAGE,
             at=AT,
             external_id="m_postback",
             kind="postback",
@@ -215,29 +219,30 @@ BODIES = {
         ),
     ),
     "echoes.json": body(
-        Echoed(peer=PEER, at=AT, external_id="m_ours", ours=OURS, text="Bonjour"),
+        Echoed(peer=PEER, receiver=PAGE, at=AT, external_id="m_ours", ours=OURS, text="Bonjour"),
         like(Echoed, external_id="m_inbox", ours=None, text="Réponse depuis la boîte de la Page"),
         like(Echoed, external_id="m_forged", ours=None),
         like(Echoed, external_id="m_photo", files=(File("image", url=CDN + "5.jpg"),)),
     ),
     "receipts.json": body(
-        Receipt(peer=PEER, at=later(9000), status="read", until=later(8000)),
+        Receipt(peer=PEER, receiver=PAGE, at=later(9000), status="read", until=later(8000)),
         Receipt(
             peer=PEER,
+            receiver=PAGE,
             at=later(4000),
             status="delivered",
             external_ids=("m_out_1", "m_out_2"),
             until=later(3000),
         ),
-        Receipt(peer=PEER, at=later(5000), status="delivered", until=later(4500)),
+        Receipt(peer=PEER, receiver=PAGE, at=later(5000), status="delivered", until=later(4500)),
         shows="receipts",
     ),
     "reactions.json": body(
-        Changed(peer=PEER, at=AT, external_id="m_text", text="Bonjour, où est ma lettre ?"),
-        Reacted(peer=PEER, at=later(1), external_id="m_out_1", emoji="❤"),
-        Reacted(peer=PEER, at=later(2), external_id="m_out_1", emoji="😆"),
-        Reacted(peer=PEER, at=later(3), external_id="m_out_1", emoji=""),
-        Changed(peer=PEER, at=later(4), external_id="m_text", text=None),
+        Changed(peer=PEER, receiver=PAGE, at=AT, external_id="m_text", text="Bonjour, où est ma lettre ?"),
+        Reacted(peer=PEER, receiver=PAGE, at=later(1), external_id="m_out_1", emoji="❤"),
+        Reacted(peer=PEER, receiver=PAGE, at=later(2), external_id="m_out_1", emoji="😆"),
+        Reacted(peer=PEER, receiver=PAGE, at=later(3), external_id="m_out_1", emoji=""),
+        Changed(peer=PEER, receiver=PAGE, at=later(4), external_id="m_text", text=None),
     ),
     "standby.json": body(
         like(Wrote, external_id="m_standby", standby=True),
@@ -245,9 +250,9 @@ BODIES = {
         shows="standby",
     ),
     "handover.json": body(
-        ThreadMoved(peer=PEER, at=AT, ours=False, why="pris"),
-        ThreadMoved(peer=PEER, at=later(1), ours=True, why="rendu"),
-        ThreadMoved(peer=PEER, at=later(2), ours=False, why="ailleurs"),
+        ThreadMoved(peer=PEER, receiver=PAGE, at=AT, ours=False, why="pris"),
+        ThreadMoved(peer=PEER, receiver=PAGE, at=later(1), ours=True, why="rendu"),
+        ThreadMoved(peer=PEER, receiver=PAGE, at=later(2), ours=False, why="ailleurs"),
         like(Unknown, what="request_thread_control"),
     ),
     "first_broken.json": body(
@@ -259,12 +264,20 @@ BODIES = {
         shows="first_broken",
     ),
     "unknown.json": body(
-        like(Unknown, peer=PEER, what="game_play"),
+        like(Unknown, peer=PEER, receiver=PAGE, what="game_play"),
         like(Unknown, what="message without mid"),
         like(Unknown, what="nothing"),
         like(Unknown, what="change feed"),
-        like(Unknown, what="entry of another page: 9999"),
+        like(Wrote, external_id="m_of_nobody", receiver="9999"),
         shows="unknown",
+    ),
+    "two_pages.json": body(
+        like(Wrote, external_id="m_first_page", text="un", receiver=PAGE),
+        like(Wrote, external_id="m_other_page", text="deux", receiver="1002"),
+        like(Echoed, external_id="m_other_echo", ours=OURS, receiver="1002"),
+        like(Receipt, until=later(3000), receiver=PAGE),
+        like(Wrote, external_id="m_other_standby", standby=True, receiver="1002"),
+        shows="receivers",
     ),
     "instagram.json": body(like(Unknown, what="object instagram")),
     "no_sender.json": body(

@@ -12,6 +12,7 @@ from uuid import UUID
 import aiohttp
 from aiohttp import web
 
+from config.commands import what_became
 from config.graph import HOUR_S, Customer, Fault, GraphDouble
 from routing import models as m
 from routing.aio.fetch import Fetcher
@@ -26,7 +27,9 @@ from tests.routing.office import Office
 from tests.routing.test_fetch import png
 
 SECRETS = {"app_secret": "the-secret", "page_token": "the-token", "verify_token": "the-word"}
-KEYS = {f"MONOFIL_SECRET_PAGE_{name.upper()}": value for name, value in SECRETS.items()}
+KEYS = {f"MONOFIL_SECRET_PAGE_{name.upper()}": value for name, value in SECRETS.items()} | {
+    "MONOFIL_SECRET_OTHER_PAGE_TOKEN": "the-other-token"
+}
 
 
 @dataclass
@@ -49,14 +52,17 @@ class Page:
         return cast(UUID, interaction)
 
 
+def accounts(graph: GraphDouble, *more: Account) -> tuple[Account, ...]:
+    settings = {"page_id": "1001", "app_id": "7007", "api_base": graph.base}
+    return (Account("page", "messenger", queue="general", settings=settings), *more)
+
+
 @asynccontextmanager
 async def page(dsn: str, data: Path, **more: Any) -> AsyncIterator[Page]:
     clock = HandClock()
     async with AsyncExitStack() as stack:
         graph = await stack.enter_async_context(GraphDouble(**{**SECRETS, "now": clock.unix, **more}))
-        settings = {"page_id": "1001", "app_id": "7007", "api_base": graph.base}
-        account = Account("page", "messenger", queue="general", settings=settings)
-        line = await stack.enter_async_context(hotline(dsn, site(accounts=(account,)), clock))
+        line = await stack.enter_async_context(hotline(dsn, site(accounts=accounts(graph)), clock))
         there = stores(
             await stack.enter_async_context(pool(dsn, size=8)),
             line.organisation,
@@ -234,3 +240,42 @@ async def test_a_revoked_token_takes_the_account_down_until_it_is_renewed(
         await here.office.later(600)
         await here.office.until(lambda: here.claire.inbox, "it does not go on")
         await here.office.becomes(first, "delivered")
+
+
+async def test_two_pages_of_one_application_share_its_callback(database: str, tmp_path: Path) -> None:
+    """Meta knows one callback and one secret an application; what a Page is told before it is known waits for it."""
+    async with page(database, tmp_path, more_pages={"1002": "the-other-token"}) as here:
+        graph, office = here.graph, here.office
+        bruno = graph.customer("35001", "Bruno", page="1002")
+        graph.hold()
+        mine, his = await here.claire.writes("à la première"), await bruno.writes("à la seconde")
+        (told,) = await graph.release()
+        assert told.status == 200
+        await here.told()
+        assert [row["external_id"] for row in await office.messages()] == [mine]
+        (view,) = await office.stores.requests.latest()
+        assert view.result == {"events": 2, "told": 1, "known": 0, "no_account": ["1002"]}
+        assert what_became(view.result) == "2 events, 1 told; no account: 1002"
+
+        settings = {"page_id": "1002", "api_base": graph.base}
+        other = Account("other", "messenger", queue="general", hook="page", settings=settings)
+        office.line.desk.site = site(accounts=accounts(graph, other))
+        for _ in range(2):
+            assert await office.hooks.replay(view.request.id) == {"events": 2, "told": 2, "known": 0}
+        rows = {row["external_id"]: row for row in await office.messages()}
+        assert {mid: row["account"] for mid, row in rows.items()} == {mine: "page", his: "other"}
+
+        async with office.http.post(office.url.replace("/page", "/other"), data=b"{}") as response:
+            assert response.status == 404, "its requests come by the callback of the application"
+        interaction = rows[his]["interaction"]
+        await office.line.ready("a1")
+        await office.line.ok(m.InteractionTaken, interaction=interaction, advisor="a1", by="a1")
+        answer = await office.write(interaction, "De la seconde")
+        await office.becomes(answer, "delivered")
+        (arrived,) = bruno.inbox
+        assert (arrived.text, arrived.persona) == ("De la seconde", "First1")
+        assert {asked.path.split("/")[2] for asked in graph.asked} == {"1002"}
+        await here.told()
+        assert len(await office.messages()) == 3, "the echo of our own is no message"
+        await bruno.reads()
+        await office.becomes(answer, "read")

@@ -11,6 +11,7 @@ interface Result {
   refused?: unknown[];
   failed?: unknown[];
   moved?: unknown[];
+  no_account?: unknown[];
 }
 
 /** One phrase for each thing that came of it; nothing yet: none. */
@@ -25,6 +26,7 @@ export function became(result: unknown): string[] {
   if (it.waiting?.length) said.push(n('hook.waiting', it.waiting.length));
   if (it.given_up?.length) said.push(n('hook.given_up', it.given_up.length));
   if (it.moved?.length) said.push(n('hook.moved', it.moved.length));
+  if (it.no_account?.length) said.push(t('hook.no_account', { what: named(it.no_account) }));
   if (it.unknown?.length) said.push(t('hook.unknown', { what: named(it.unknown) }));
   if (it.refused?.length) said.push(t('hook.refused', { what: named(it.refused) }));
   if (it.failed?.length) said.push(t('hook.failed', { what: named(it.failed) }));
