@@ -101,14 +101,8 @@ async def test_of_two_who_take_one_interaction_one_wins_and_the_other_is_told_wh
         await presence(at, m.Presence.PAUSE, "a1", "a2")
         for n in range(5):
             chat = await at.write(who=f"P{n}")
-
-            async def late(browser: Browser, chat: UUID = chat) -> tuple[int, Any]:
-                five_ms_later = asyncio.Event()
-                asyncio.get_running_loop().call_later(0.005, five_ms_later.set)
-                await five_ms_later.wait()
-                return await browser.ask("POST", f"/interactions/{chat}/take")
-
-            answers = await asyncio.gather(one.ask("POST", f"/interactions/{chat}/take"), late(two))
+            taking = (each.ask("POST", f"/interactions/{chat}/take") for each in (one, two))
+            answers = await asyncio.gather(*taking)
             won = [told for status, told in answers if status == 200]
             lost = [told for status, told in answers if status == 409]
             assert len(won) == len(lost) == 1, answers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.served import ROOT
+from tests.installed import missing
 
 DRIVER = ROOT / "cti" / "console" / "tools" / "drive.mjs"
 WITHIN_S = 60.0  # for one command; the driver itself gives up earlier and says on what
@@ -22,12 +24,14 @@ class Trouble(Exception):
 
 
 def needs_a_browser() -> None:
-    """Skips where the front end's packages are not installed (`tests/run python`)."""
+    """Without the front end's packages there is none; `tests/run python` goes without on purpose."""
     if (
         shutil.which("node") is None
         or not (DRIVER.parent.parent / "node_modules" / "playwright-core").is_dir()
     ):
-        pytest.skip("the console's packages are not installed: npm ci in cti/console")
+        if os.environ.get("WITHOUT_FRONT_END"):
+            pytest.skip("tests/run python: without the front end")
+        missing("the console's packages are not installed: npm ci in cti/console")
 
 
 class Browser:

@@ -17,7 +17,8 @@ from config.journey import Journey
 from media import tone
 from tests.e2e.city import City, open_city
 from tests.e2e.hotline import LONG_S, a_moment
-from tests.fakes.peers import Baresip, needs
+from tests.fakes.peers import Baresip
+from tests.installed import needs
 
 pytestmark = [pytest.mark.alone, pytest.mark.peer, pytest.mark.slow, needs("baresip")]
 

@@ -15,7 +15,8 @@ import pytest_asyncio
 from media import g711, tone
 from softphone_bridge.aio.phone import Call, Phone
 from tests.e2e.hotline import DIRECT, LONG_S, Hotline, direct_site, open_hotline
-from tests.fakes.peers import Baresip, PyVoip, free_port, needs, sipp
+from tests.fakes.peers import Baresip, PyVoip, free_port, sipp
+from tests.installed import needs
 from tests.softphone_bridge.test_malformed import (
     CASES,
     needs_torture,
@@ -30,7 +31,6 @@ pytestmark = [pytest.mark.alone, pytest.mark.asyncio(loop_scope="module"), pytes
 CALLER_HZ, BARESIP_HZ, PYVOIP_HZ, ADVISOR_HZ = 440.0, 600.0, 500.0, 700.0
 CALLER = "127.0.0.3"  # the trunk; whoever calls from elsewhere is a phone or a stranger
 KEYS = Path("/usr/share/sip-tester")
-CAPTURES = os.geteuid() == 0 and (KEYS / "dtmf_2833_1.pcap").exists()  # SIPp plays them by a raw socket
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -160,7 +160,7 @@ def presses(keys: str) -> str:
 
 
 @needs("sipp")
-@pytest.mark.skipif(not CAPTURES, reason="SIPp's captures of keys need a raw socket")
+@pytest.mark.skipif(os.geteuid() != 0, reason="SIPp plays captures by a raw socket, which only root may open")
 @pytest.mark.parametrize(("transport", "codec"), [("u1", g711.PCMU), ("t1", g711.PCMA)])
 async def test_sipp_walks_the_tree_by_captured_keys(
     hotline: Hotline, tmp_path: Path, transport: str, codec: int

@@ -19,7 +19,8 @@ from aiohttp import web
 from softphone_bridge.aio.phone import CallFailed, Phone
 from tests.e2e.hotline import DIRECT, LONG_S, Hotline, a_moment, direct_site, open_hotline
 from tests.fakes.lossy import Lossy
-from tests.fakes.peers import CALL, free_port, needs, sipp
+from tests.fakes.peers import CALL, free_port, sipp
+from tests.installed import needs
 
 pytestmark = [pytest.mark.alone, pytest.mark.asyncio(loop_scope="module")]
 
@@ -149,7 +150,7 @@ async def test_a_look_up_that_fails_leaves_by_its_branch_in_time(
 
 
 FLOOD = """
-import os, socket, sys, time
+import os, select, socket, sys, time
 host, port, seconds, rate = "127.0.0.1", int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 out.bind(("127.0.0.9", 0))
@@ -173,7 +174,7 @@ while (now := time.monotonic() - begun) < seconds:
         while out.recv(2048):
             back += 1
     except BlockingIOError:
-        time.sleep(0.002)
+        select.select([out], [], [], 0.002)
 print(sent, back)
 """
 

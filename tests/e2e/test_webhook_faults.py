@@ -17,6 +17,7 @@ import pytest
 
 from routing.aio.cluster import Cluster
 from routing.aio.postgres import migrate
+from tests.e2e.hotline import a_moment
 from tests.e2e.nursery import Commands
 from tests.e2e.test_database_faults import children, frozen
 from tests.e2e.writing import Town
@@ -179,9 +180,7 @@ async def test_while_the_database_is_frozen_nothing_is_acknowledged_and_nothing_
                     while loop.time() - began < FREEZE_S:
                         async with http.get(graph.callback.partition("/hooks")[0] + "/healthz") as alive:
                             assert alive.status == 200
-                        gone = asyncio.Event()
-                        loop.call_later(0.2, gone.set)
-                        await gone.wait()
+                        await a_moment()
                 told = [each.status for each in graph.told[before:]]
                 assert 200 not in told, told
             assert seen[0][0] == 503

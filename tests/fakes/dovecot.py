@@ -91,22 +91,25 @@ class Dovecot:
             os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
 
     async def start(self) -> None:
-        self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork and nothing waited for
-            [PROGRAM, "-F", "-c", str(self.home / "dovecot.conf")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        async with asyncio.timeout(START_S):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                except OSError:
-                    assert self._process.poll() is None, (self.home / "log").read_text()
-                    await asyncio.sleep(0.02)
-                else:
-                    writer.close()
-                    await writer.wait_closed()
-                    return
+        """It says that it listens as it says it to systemd (sd_notify(3))."""
+        told = self.home / "notify"
+        told.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears:
+            ears.bind(str(told))
+            ears.setblocking(False)
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork and nothing waited for
+                [PROGRAM, "-F", "-c", str(self.home / "dovecot.conf")],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"NOTIFY_SOCKET": str(told)},
+            )
+            try:
+                async with asyncio.timeout(START_S):
+                    while b"READY=1" not in await asyncio.get_running_loop().sock_recv(ears, 4096):
+                        pass
+            except TimeoutError:
+                log = self.home / "log"
+                raise AssertionError(log.read_text() if log.exists() else "dovecot said nothing") from None
 
     def stop(self) -> None:
         if self._process is not None:

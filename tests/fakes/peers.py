@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -16,15 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 
 from media import tone, wav
 from tests.e2e.served import ROOT
-
-
-def needs(program: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not shutil.which(program), reason=f"{program} is not installed")
-
 
 CALL = """<?xml version="1.0" encoding="ISO-8859-1" ?>
 <scenario name="a caller who hangs up after a while (-d), and tries again when the server is busy (503)">

@@ -317,7 +317,10 @@ async def torture_over_tcp(port: int) -> None:
     assert wrong == {}
 
 
-needs_torture = pytest.mark.skipif(not TORTURE, reason="TORTURE_DIR names no folder")
+needs_torture = pytest.mark.skipif(
+    not TORTURE,
+    reason="TORTURE_DIR names no folder with the messages of RFC 4475, which are not ours to give out",
+)
 
 
 @needs_torture

@@ -11,7 +11,8 @@ from softphone_bridge.aio.phone import Phone
 from softphone_bridge.events import Cause, PhoneRegistered
 from softphone_bridge.signals import Ended, Invited
 from tests.fakes.lossy import Lossy
-from tests.fakes.peers import CALL, Baresip, free_port, needs, sipp
+from tests.fakes.peers import CALL, Baresip, free_port, sipp
+from tests.installed import needs
 from tests.softphone_bridge.house import House
 
 pytestmark = pytest.mark.peer
