@@ -26,6 +26,7 @@ from routing.channels import email
 from routing.site import Account
 from routing.store import Unavailable
 from tests.fakes.dovecot import PASSWORD, PROGRAM, Dovecot
+from tests.installed import needs
 
 SERVICE = Account(
     "mail", "email", settings={"address": "service@exemple.fr", "own_addresses": "aide@exemple.fr"}
@@ -406,7 +407,7 @@ async def test_what_we_send_we_can_take() -> None:
 
 # Mailboxes
 
-NO_DOVECOT = pytest.mark.skipif(not Path(PROGRAM).exists(), reason="dovecot-imapd is not installed")
+NEEDS_DOVECOT = needs(PROGRAM)
 
 
 @pytest.fixture
@@ -449,7 +450,7 @@ def numbered(number: int) -> bytes:
 
 
 @pytest.mark.peer
-@NO_DOVECOT
+@NEEDS_DOVECOT
 async def test_a_mailbox_is_read_as_mails_come_and_none_twice_or_deleted(dovecot: Dovecot) -> None:
     dovecot.deliver("service", numbered(1))
     dovecot.deliver("service", numbered(2), seen=True)
@@ -473,7 +474,7 @@ async def test_a_mailbox_is_read_as_mails_come_and_none_twice_or_deleted(dovecot
 
 
 @pytest.mark.peer
-@NO_DOVECOT
+@NEEDS_DOVECOT
 async def test_a_mailbox_with_new_uids_is_looked_through_by_message_id(dovecot: Dovecot) -> None:
     taken = Taken()
     box = mailbox(dovecot, taken)
@@ -496,7 +497,7 @@ async def test_a_mailbox_with_new_uids_is_looked_through_by_message_id(dovecot: 
 
 
 @pytest.mark.peer
-@NO_DOVECOT
+@NEEDS_DOVECOT
 async def test_while_the_database_is_away_nothing_is_marked_and_then_all_comes(dovecot: Dovecot) -> None:
     taken = Taken()
     taken.away = True
@@ -513,7 +514,7 @@ async def test_while_the_database_is_away_nothing_is_marked_and_then_all_comes(d
 
 
 @pytest.mark.peer
-@NO_DOVECOT
+@NEEDS_DOVECOT
 async def test_a_refused_login_is_told_and_closing_never_waits(dovecot: Dovecot) -> None:
     states = States()
     box = mailbox(dovecot, Taken(), told=states, password="wrong")
@@ -530,7 +531,7 @@ async def test_a_refused_login_is_told_and_closing_never_waits(dovecot: Dovecot)
 
 
 @pytest.mark.peer
-@NO_DOVECOT
+@NEEDS_DOVECOT
 async def test_a_server_without_idle_is_asked_now_and_then() -> None:
     server = Dovecot("imap_capability = IMAP4rev1 LITERAL+")
     taken = Taken()
