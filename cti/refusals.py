@@ -37,6 +37,12 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "This interaction is over. Write from the case to begin a new one.",
         "Cette interaction est terminée. Écrivez depuis le dossier pour en commencer une nouvelle.",
     ),
+    "lives-there": (
+        "In that case another conversation of the same thread goes on already. Finish one of the two first, "
+        "or merge the cases.",
+        "Dans ce dossier, une autre conversation du même fil est déjà en cours. Terminez d’abord l’une des deux, "
+        "ou fusionnez les dossiers.",
+    ),
     "not-written": (
         "This is a call: nothing can be written into it.",
         "C’est un appel : on ne peut rien y écrire.",

@@ -281,7 +281,11 @@ async def choose_case(ask: Ask, id: UUID, body: schemas.ChooseCase) -> schemas.I
     cti = cti_of(ask)
     await cti.mine(ask, id, also_ended=True)
     await cti.case(body.case)
-    await cti.submit(CaseChosen, interaction=id, case=body.case, by=ask.who.login)
+    outcome = await cti.tell(CaseChosen, interaction=id, case=body.case, by=ask.who.login)
+    if outcome.refused == "lives_there":
+        raise refuse(ask, 409, "lives-there")
+    if outcome.refused not in (None, "unchanged"):
+        raise Problem(409, "refused", outcome.refused)
     return await cti.shown(id)
 
 

@@ -164,8 +164,9 @@ class HeadlessConsole:
     async def reply(self, interaction: str, text: str, **more: Any) -> Any:
         """Answer, having seen all of ours that is there now; `more` as POST /interactions/{id}/messages takes it."""
         if "over" not in more:
-            case = await self.get(f"/cases/{(await self.get(f'/interactions/{interaction}'))['case']}")
-            ours = [t["last_out"] for t in case["threads"] if t["live"] == interaction]
+            shown = await self.get(f"/interactions/{interaction}")
+            case = await self.get(f"/cases/{shown['case']}")
+            ours = [t["last_out"] for t in case["threads"] if t["id"] == shown["thread"]]
             more["over"] = ours[0] if ours else None
         return await self.post(
             f"/interactions/{interaction}/messages", {"message": str(uuid4()), "text": text, **more}

@@ -343,10 +343,9 @@ async def write_from_case(ask: Ask, id: UUID, body: schemas.WriteFromCase) -> sc
     _fits(ask, manifest, body)
     threads = await _threads_of_person(cti, case)
     thread = next((t for t in threads if t.account == account.id and t.address == address.id), None)
-    if thread is not None and thread.live is not None:
-        live = await cti.stores.timeline.interaction(thread.live)
-        if live is not None and live.advisor not in (None, ask.who.login):
-            raise _taken(ask, live.advisor)
+    live = await _living(cti, thread, manifest, id)
+    if live is not None and live.advisor is not None and live.advisor != ask.who.login:
+        raise _taken(ask, live.advisor)
     tagged = _in_window(ask, manifest, thread.last_in_at if thread else None)
     uploads = _uploaded(ask, manifest, body.attachments)
     person = await cti.contact(case.contact)
@@ -378,6 +377,19 @@ async def _address_of(ask: Ask, case: CaseView, address: UUID, manifest: Manifes
     return found
 
 
+async def _living(
+    cti: Console, thread: ThreadView | None, manifest: Manifest, case: UUID
+) -> InteractionView | None:
+    """What goes on in a thread; where it carries several matters, in that case."""
+    if thread is None or thread.live is None:
+        return None
+    for id in (thread.live, *thread.beside):
+        view = await cti.stores.timeline.interaction(id)
+        if view is not None and (view.case == case or not manifest.parallel):
+            return view
+    return None
+
+
 async def _threads_of_person(cti: Console, case: CaseView) -> list[ThreadView]:
     """The threads of all cases of the case's person, this case's first."""
     others = await cti.stores.cases.list(contact=case.contact, limit=CASES_OF_A_PERSON)
@@ -402,7 +414,7 @@ async def retry(ask: Ask, id: UUID) -> schemas.Message:
         raise Problem(409, "no-account", "The account of this thread is not part of the site any more.")
     tagged = _in_window(ask, manifest, thread.last_in_at)
     again = [await _attached_again(cti, a) for a in failed.attachments if a.path]
-    live = await cti.stores.timeline.interaction(thread.live) if thread.live else None
+    live = await _living(cti, thread, manifest, failed.case)
     message = _by_advisor(ask, cti.ids(), live.id if live is not None else cti.ids())
     if live is not None:
         _has_it(ask, live)

@@ -291,6 +291,35 @@ async def test_a_message_that_failed_is_sent_again_only_when_asked(database: str
         assert again["id"] != sent["id"]
 
 
+async def test_two_matters_of_one_mail_thread_have_two_advisors(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        ana, ben = await at.browser("a1"), await at.browser("a2")
+        await presence(at, m.Presence.PAUSE, "a1", "a2")
+        parcel = await at.write(who="claire@example.org", account="post")
+        first = at.line.desk.interaction(parcel)
+        assert first is not None
+        case = at.line.ids()
+        await at.line.ok(m.CaseCreated, case=case, contact=first.contact, subject="Facture", by="a2")
+        invoice = await at.write(who="claire@example.org", account="post", case=case, proved=True)
+        assert invoice != parcel
+        for page, its in ((ana, parcel), (ben, invoice)):
+            status, told = await page.ask("POST", f"/interactions/{its}/take")
+            assert status == 200, told
+        _, sent = await ana.ask("POST", f"/interactions/{parcel}/messages", words("Il arrive."))
+        status, told = await ben.ask(
+            "POST", f"/interactions/{invoice}/messages", words("Payez ici.", over=None)
+        )
+        assert (status, told["case"]) == (201, str(case)), "the colleague's answer is about something else"
+        await at.become(sent["id"], "failed", failure="refused")
+        status, again = await ana.ask("POST", f"/messages/{sent['id']}/retry")
+        assert (status, again["interaction"]) == (201, str(parcel))
+        mail = words("Encore.") | {"account": "post", "address": str(first.address)}
+        assert (await ben.ask("POST", f"/cases/{first.case_id}/messages", mail))[0] == 409
+        assert (await ben.ask("POST", f"/cases/{case}/messages", mail))[0] == 201
+        status, told = await ana.ask("POST", f"/interactions/{parcel}/case", {"case": str(case)})
+        assert (status, told["type"]) == (409, "/problems/lives-there")
+
+
 async def upload(
     at: House, me: Browser, content: bytes, name: str, said: str = "image/png"
 ) -> tuple[int, Any]:
