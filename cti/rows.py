@@ -111,8 +111,8 @@ def attachment(view: AttachmentView) -> s.Attachment:
     )
 
 
-def message(view: MessageView, channel: str, site: Site) -> s.Message:
-    """`channel` is that of its account."""
+def message(view: MessageView, site: Site) -> s.Message:
+    """The channel is that of its account; "" when the site has no such account any more."""
     writer = next((a for a in site.advisors if a.id == view.by), None) if view.by else None
     account = next((a for a in site.accounts if a.id == view.account), None)
     by_name = writer.first_name if writer else None
@@ -127,7 +127,7 @@ def message(view: MessageView, channel: str, site: Site) -> s.Message:
         interaction=view.interaction,
         case=view.case,
         account=view.account,
-        channel=channel,
+        channel=account.channel if account else "",
         direction=view.direction,  # type: ignore[arg-type]
         author=view.author,  # type: ignore[arg-type]
         by=view.by or None,

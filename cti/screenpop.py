@@ -93,5 +93,5 @@ def pop(
                 "language": view.language,
             },
         ),
-        last_messages=[rows.message(m, view.channel, site) for m in messages],
+        last_messages=[rows.message(m, site) for m in messages],
     )

@@ -29,8 +29,8 @@ from cti.aio.console import (
     refuse,
 )
 from cti.aio.control import NotPossible
+from cti.aio.dist import ConsoleFiles
 from cti.aio.live import sum_versions
-from cti.aio.pages import ConsoleFiles
 from cti.aio.sessions import COOKIE, client_address, made_up_password
 from cti.schemas import Limit, ShortId
 from routing import explain
@@ -102,7 +102,7 @@ async def sign_in(ask: Ask, body: schemas.SignIn) -> web.Response:
     caller = Caller(
         made.session.login, frozenset(made.advisor.roles), cti.stores.organisation, made.session.csrf
     )
-    answer = schemas.Session(csrf=made.session.csrf, me=cti.live.me(caller))
+    answer = schemas.Session(csrf=made.session.csrf, me=cti.live.floor.me(caller.login))
     response = web.Response(body=answer.model_dump_json().encode(), content_type="application/json")
     cti.sign_ins.set_cookie(response, made.token)
     return response
@@ -111,7 +111,7 @@ async def sign_in(ask: Ask, body: schemas.SignIn) -> web.Response:
 @route("GET", f"{V1}/session")
 async def who_am_i(ask: Ask) -> schemas.Session:
     """Who is signed in, and the token for unsafe methods."""
-    return schemas.Session(csrf=ask.who.csrf, me=cti_of(ask).live.me(ask.who))
+    return schemas.Session(csrf=ask.who.csrf, me=cti_of(ask).live.floor.me(ask.who.login))
 
 
 @route("DELETE", f"{V1}/session", content="text/plain", status=204)
@@ -139,7 +139,7 @@ async def set_presence(ask: Ask, body: schemas.SetPresence) -> schemas.Presence:
         raise Problem(422, "invalid", "A pause needs a reason.", errors=[error])
     reason = body.reason if body.presence == "pause" else None
     await cti.submit(PresenceSet, advisor=ask.who.login, presence=Presence(body.presence), reason=reason)
-    shown = cti.live.presence(ask.who.login)
+    shown = cti.live.floor.presence(ask.who.login)
     assert shown is not None
     return shown.model_copy(update={"presence": body.presence, "reason": reason})
 
@@ -180,7 +180,7 @@ async def accept_offer(ask: Ask, id: UUID) -> None:
 
 def _own_offer(ask: Ask, id: UUID) -> UUID:
     """The interaction that is offered."""
-    made = cti_of(ask).live.open_offer(id)
+    made = cti_of(ask).live.floor.open_offer(id)
     if made is None or made.advisor != ask.who.login or made.interaction is None:
         raise Problem(404, "not-found", "There is no such offer to you; it may be over.")
     return made.interaction
@@ -197,10 +197,10 @@ async def list_interactions(
 ) -> schemas.Interactions:
     """Those that a figure of the board counts: who waits, longest first; who was served today, newest first."""
     cti = cti_of(ask)
-    ids = cti.live.counted(queue, channel, figure)
+    ids = cti.live.floor.counted(queue, channel, figure)
     views = await cti.stores.timeline.interactions(ids[skip : skip + limit])
     return schemas.Interactions(
-        items=[await cti.live.interaction(view) for view in views],
+        items=[await cti.live.views.interaction(view) for view in views],
         total=len(ids),
     )
 
@@ -210,7 +210,7 @@ async def get_interaction(ask: Ask, id: UUID) -> schemas.Whole:
     """One interaction; while it lasts, with what its advisor is told."""
     cti = cti_of(ask)
     shown = await cti.shown(id)
-    pop = await cti.live.pop(id) if shown.ended_at is None else None
+    pop = await cti.live.views.pop(id) if shown.ended_at is None else None
     return schemas.Whole(**shown.model_dump(), pop=pop)
 
 
@@ -389,7 +389,7 @@ async def get_case(ask: Ask, id: UUID) -> schemas.Case:
         if item is not None and item.kind != "message":
             items.append(item)
     for interaction_id, path in paths.items():
-        titles = await cti.live.titles.of(path)
+        titles = await cti.live.views.titles.of(path)
         item = rows.tree_item(interaction_id, path, entered.get(interaction_id), titles)
         if item is not None:
             items.append(item)
@@ -399,7 +399,7 @@ async def get_case(ask: Ask, id: UUID) -> schemas.Case:
     return schemas.Case(
         **rows.case_row(view).model_dump(),
         timeline=items,
-        interactions=[await cti.live.interaction(i) for i in by_id.values()],
+        interactions=[await cti.live.views.interaction(i) for i in by_id.values()],
         notes_count=view.notes,
         follows=view.follows,
         merged_into=view.merged_into,
@@ -584,7 +584,7 @@ async def get_recording(ask: Ask, id: UUID) -> web.StreamResponse:
 @route("GET", f"{V1}/board")
 async def get_board(ask: Ask) -> schemas.Board:
     """The live board: one row for each queue and channel."""
-    return cti_of(ask).live.board(ask.who)
+    return cti_of(ask).live.floor.board(ask.who)
 
 
 @route("GET", f"{V1}/trees")
@@ -880,15 +880,15 @@ async def readyz(ask: Ask) -> web.Response:
 async def metrics(ask: Ask) -> web.Response:
     """Figures for Prometheus; no personal data."""
     cti = cti_of(ask)
-    board = cti.live.board()
+    board = cti.live.floor.board()
     for row in board.rows:
         WAITING.labels(row.queue, row.channel).set(row.waiting)
         if row.service_level is not None:
             LEVEL.labels(row.queue, row.channel).set(row.service_level)
-    for state, count in cti.live.states().items():
+    for state, count in cti.live.floor.states().items():
         ADVISORS.labels(state).set(count)
     try:
-        accounts = await cti.live.accounts()
+        accounts = await cti.live.views.accounts()
     except Unavailable:
         accounts = []  # what else there is to tell does not wait for the database
     for account in accounts:

@@ -124,7 +124,7 @@ class Console:
         return view
 
     async def shown(self, id: UUID) -> schemas.Interaction:
-        return await self.live.interaction(await self.interaction(id))
+        return await self.live.views.interaction(await self.interaction(id))
 
     async def contact_whole(self, id: UUID) -> schemas.Contact:
         view = await self.contact(id)

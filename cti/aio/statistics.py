@@ -115,7 +115,7 @@ async def list_statistics(
     ids = [fact.interaction for fact in facts[skip : skip + limit]]
     views = {view.id: view for view in await cti.stores.timeline.interactions(list(dict.fromkeys(ids)))}
     return schemas.Interactions(
-        items=[await cti.live.interaction(views[id]) for id in ids if id in views], total=len(facts)
+        items=[await cti.live.views.interaction(views[id]) for id in ids if id in views], total=len(facts)
     )
 
 

@@ -156,7 +156,7 @@ async def _newer_reply(ask: Ask, thread: ThreadView) -> Problem:
     last = await cti.stores.messages.get(now.last_out) if now and now.last_out else None
     if last is None:
         return refuse(ask, 409, "newer-reply", who="?", text="")
-    shown = cti.live.message(last)
+    shown = cti.live.views.message(last)
     text = last.text[:QUOTED_CHARS]
     more = {"who": shown.by or shown.author, "text": text, "message": str(last.id)}
     return refuse(ask, 409, "newer-reply", who=shown.by_name or shown.author, text=text, more=more)
@@ -275,7 +275,7 @@ async def _known_message(
         same = same and to == (body.account, body.address)
     if not same:
         raise refuse(ask, 409, "known-message")
-    return cti.live.message(before)
+    return cti.live.views.message(before)
 
 
 async def _write(
@@ -288,7 +288,7 @@ async def _write(
     await _refused(ask, await cti.desk.submit(replace(message, key=key)), thread)
     for upload in uploads:
         cti.uploads.sent(upload.id)
-    return cti.live.message(await cti.message(message.message))
+    return cti.live.views.message(await cti.message(message.message))
 
 
 def _by_advisor(ask: Ask, message: UUID, interaction: UUID) -> MessageWritten:
@@ -730,7 +730,7 @@ async def ways(ask: Ask, case: UUID) -> schemas.Ways:
     person = await cti.contact(file.contact)
     threads = {(t.account, t.address): t for t in await _threads_of_person(cti, file)}
     states = {row.account: row.state for row in await cti.stores.account_states.all()}
-    mine = cti.live.presence(ask.who.login)
+    mine = cti.live.floor.presence(ask.who.login)
     now = cti.clock.now()
     found: list[schemas.Way] = []
     for address in person.addresses:
@@ -775,7 +775,7 @@ async def ways(ask: Ask, case: UUID) -> schemas.Ways:
 @route("GET", f"{V1}/accounts")
 async def accounts(ask: Ask) -> schemas.AccountRows:
     """The accounts of written channels: up, throttled or down, and how many messages wait to be sent."""
-    return schemas.AccountRows(items=await cti_of(ask).live.accounts())
+    return schemas.AccountRows(items=await cti_of(ask).live.views.accounts())
 
 
 @route("GET", f"{V1}/webhooks", roles=ADMINS)
@@ -817,8 +817,8 @@ async def case_words(
     threads = await cti.stores.messages.threads_of_case(id)
     helps = await cti.stores.helps.of_case(id)
     return (
-        [cti.live.message(m) for m in messages],
-        [cti.live.thread(t) for t in threads],
+        [cti.live.views.message(m) for m in messages],
+        [cti.live.views.thread(t) for t in threads],
         [rows.help_row(h) for h in helps],
     )
 

@@ -598,7 +598,7 @@ async def test_the_built_page_is_served_compressed_and_its_hashed_files_for_ever
     from aiohttp import web
     from aiohttp.test_utils import TestClient, TestServer
 
-    from cti.aio.pages import ConsoleFiles
+    from cti.aio.dist import ConsoleFiles
     from routing.aio.web import application
 
     (tmp_path / "assets").mkdir()

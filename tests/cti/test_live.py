@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
-from cti.aio.live import KERNEL_BYTES, QUEUE_BYTES, Live
+from cti.aio.live import KERNEL_BYTES, Live
+from cti.aio.page import QUEUE_BYTES
 from routing import models as m
 from routing.models import T
 from tests.cti.house import house
@@ -462,9 +463,9 @@ async def test_an_offer_made_before_the_wire_was_open_is_shown_and_can_be_accept
         (offer,) = at.line.desk.offers()
         line = at.live
         async with Live(
-            desk=line.desk, stores=line.stores, site=line.site, clock=line.clock, channels=line.channels
+            desk=line.desk, stores=line.stores, site=line.site, clock=line.clock, channels=line.views.channels
         ) as later:
-            made = later.open_offer(offer.id)
+            made = later.floor.open_offer(offer.id)
             assert made is not None
             assert (made.advisor, made.interaction) == ("a1", offer.interaction)
 
