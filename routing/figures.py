@@ -29,7 +29,7 @@ from typing import Any
 from uuid import UUID
 
 from routing.hours import Calendar
-from routing.models import Event, T
+from routing.models import FINAL_EVENTS, Event, T
 from routing.site import Queue, Site, Target
 
 SHORT_ABANDON_S = 5.0  # who leaves within it misdialled; in no rate (features 1.3)
@@ -44,7 +44,6 @@ EVENTS = frozenset(
     }
 )  # fmt: skip
 """The types of event that figures are made of; all others may be left out."""
-_OVER = frozenset({T.ENDED, T.ABANDONED, T.INTERRUPTED})
 _ANSWERED = frozenset({T.ACCEPTED, T.CONNECTED})
 
 
@@ -175,7 +174,7 @@ class Queueing:
         if kind is T.ENQUEUED:
             return self._enqueued(event, interaction)
         wait = self.waits.get(interaction)
-        if kind in _OVER:
+        if kind in FINAL_EVENTS:
             self._channels.pop(interaction, None)
             self.waits.pop(interaction, None)
         if wait is None:
@@ -408,7 +407,7 @@ def _lived(life: _Life, event: Event) -> None:
         life.working = (at, event.advisor)
     elif kind in (T.REQUEUED, T.HANDED_BACK):
         _let_go(life, at)
-    elif kind in _OVER:
+    elif kind in FINAL_EVENTS:
         _let_go(life, at)
         life.ended = at
         words = {T.ENDED: str(event.data.get("outcome") or ""), T.ABANDONED: "abandoned"}

@@ -344,11 +344,7 @@ class _Talk:
         if view.state == State.WAITING and stored is None:
             self._over = True
             return
-        since = [
-            e
-            for e in await runner.timeline.events(view.case)
-            if e.interaction == self.interaction and e.seq > self._seq and e.type in HEARD
-        ]
+        since = [e for e in await runner.timeline.events_in(self.interaction, self._seq) if e.type in HEARD]
         self._replayed = since[-1].seq if since else 0
         self._inbox.extendleft(reversed(since))
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from routing.aio.postgres import _Store, load_sql
+from routing.aio.postgres import _attachments, _Store, _stores_sql, load_sql
 from routing.models import Clock
 from routing.store import AttachmentView, Due, RawRequest, RequestView
 
@@ -20,7 +20,7 @@ AT_ONCE_BYTES = 32 << 20  # bodies that are read together
 
 @functools.cache
 def _sql() -> dict[str, str]:
-    return load_sql("parcels.sql")
+    return _stores_sql() | load_sql("parcels.sql")
 
 
 def _json(value: Any) -> str:
@@ -100,8 +100,7 @@ class StoredOutbox(_Parcels):
             files: dict[UUID, list[AttachmentView]] = {}
             if taken:
                 ids = [row["message"] for row in taken]
-                for row in await connection.fetch(self._sql["enclosed"], self._own, ids):
-                    files.setdefault(row["message"], []).append(_attachment(row))
+                files = _attachments(await connection.fetch(self._sql["attachments_of"], self._own, ids))
         due = [
             Due(
                 message=row["message"],
@@ -151,18 +150,3 @@ class StoredOutbox(_Parcels):
 
     async def lengths(self) -> Mapping[str, int]:
         return {row[0]: row[1] for row in await self._all("lengths")}
-
-
-def _attachment(row: Any) -> AttachmentView:
-    return AttachmentView(
-        id=row["id"],
-        message=row["message"],
-        case=row["case_id"],
-        kind=row["kind"],
-        name=row["name"],
-        type=row["type"],
-        bytes=row["bytes"],
-        state=row["state"],
-        path=row["path"],
-        content_id=row["content_id"],
-    )

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
@@ -276,6 +276,8 @@ def _stores_sql() -> dict[str, str]:
     for name in ("inbox_newest", "inbox_among"):
         chosen = statements[name].replace(":inbox_filters", statements["inbox_filters"])
         statements[name] = statements["inbox_told"].replace(":chosen", chosen)
+    for name in ("attachment", "attachments_of"):
+        statements[name] = statements[name].replace(":attachments", statements["attachments"])
     return statements
 
 
@@ -562,6 +564,9 @@ class CaseTimeline(_Store):
     async def events(self, case: UUID) -> Sequence[Event]:
         return [event_of(self._own, row) for row in await self._all("case_events", case)]
 
+    async def events_in(self, interaction: UUID, seq: int) -> Sequence[Event]:
+        return [event_of(self._own, row) for row in await self._all("interaction_events", interaction, seq)]
+
     async def notes(self, case: UUID) -> Mapping[UUID, str]:
         return {row["id"]: row["text"] for row in await self._all("notes_of_case", case)}
 
@@ -660,6 +665,14 @@ class EventLog(_Store):
         return int(row[0]) if row else 0
 
 
+def _attachments(rows: Iterable[Any]) -> dict[UUID, list[AttachmentView]]:
+    """Those of `attachments_of`, by message."""
+    found: dict[UUID, list[AttachmentView]] = {}
+    for row in rows:
+        found.setdefault(row["message"], []).append(AttachmentView(*row))
+    return found
+
+
 def _message_view(row: Any, attachments: tuple[AttachmentView, ...]) -> MessageView:
     same = {name: row[name] for name in _MESSAGE_SAME}
     return MessageView(
@@ -685,8 +698,7 @@ class WrittenMessages(_Store):
         """With their attachments, in the order of the rows."""
         found: dict[UUID, list[AttachmentView]] = {}
         if enclosing := [row["id"] for row in rows if row["attached"]]:
-            for each in await self._all("attachments_of", enclosing):
-                found.setdefault(each["message"], []).append(AttachmentView(*each))
+            found = _attachments(await self._all("attachments_of", enclosing))
         return [_message_view(row, tuple(found.get(row["id"], ()))) for row in rows]
 
     async def get(self, message: UUID) -> MessageView | None:
@@ -894,6 +906,10 @@ class RowsOfFigures(_Store):
             return Rows()
         events = await self._all("figure_events", ids, [kind.value for kind in FIGURE_EVENTS])
         lines = await self._all("figure_lines", ids)
+        return await asyncio.to_thread(self._made, events, lines)
+
+    def _made(self, events: Sequence[Any], lines: Sequence[Any]) -> Rows:
+        """A busy month's rows are a second's work, so this runs in a thread: no call waits for it."""
         return Rows([event_of(self._own, row) for row in events], [Line(*row) for row in lines])
 
 

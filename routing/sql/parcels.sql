@@ -66,13 +66,6 @@ FROM first f
 WHERE o.organisation_id = $1 AND o.message = f.message
 RETURNING o.message, o.thread, o.interaction, o.account, o.author, o.tries, o.outgoing, o.seq, f.late
 
--- name: enclosed
-SELECT a.id, a.message, a.case_id, a.kind, coalesce(d.name, '') AS name, a.type, a.bytes, a.state,
-    coalesce(d.path, '') AS path, coalesce(d.content_id, '') AS content_id
-FROM attachment a
-LEFT JOIN attachment_data d ON d.organisation_id = a.organisation_id AND d.attachment = a.id
-WHERE a.organisation_id = $1 AND a.message = ANY ($2::uuid[]) ORDER BY a.id
-
 -- name: renew
 UPDATE outbox SET lease_until = $3 WHERE organisation_id = $1 AND worker = $2 AND state = 'taken'
 

@@ -195,6 +195,10 @@ WHERE organisation_id = $1
         WHERE i.organisation_id = $1 AND i.case_id = ANY (ARRAY(SELECT cases_in($1, $2))))))
 ORDER BY seq
 
+-- name: interaction_events
+SELECT seq, id, at, type, interaction, case_id, contact, advisor, data FROM event
+WHERE organisation_id = $1 AND interaction = $2 AND seq > $3 ORDER BY seq
+
 -- name: notes_of_case
 SELECT n.id, d.text FROM note n JOIN note_data d ON d.organisation_id = n.organisation_id AND d.note = n.id
 WHERE n.organisation_id = $1 AND n.case_id IN (SELECT cases_in($1, $2))
@@ -261,17 +265,17 @@ SELECT * FROM message_told WHERE organisation_id = $1 AND interaction = $2 AND s
 -- name: messages_of_thread
 SELECT * FROM message_told WHERE organisation_id = $1 AND thread = $2 AND seq > $3 ORDER BY seq LIMIT $4
 
--- name: attachments_of
+-- name: attachments
 SELECT a.id, a.message, a.case_id, a.kind, coalesce(d.name, '') AS name, a.type, a.bytes, a.state,
     coalesce(d.path, '') AS path, coalesce(d.content_id, '') AS content_id
 FROM attachment a LEFT JOIN attachment_data d ON d.organisation_id = a.organisation_id AND d.attachment = a.id
-WHERE a.organisation_id = $1 AND a.message = ANY ($2::uuid[]) ORDER BY a.id
+WHERE a.organisation_id = $1
+
+-- name: attachments_of
+:attachments AND a.message = ANY ($2::uuid[]) ORDER BY a.id
 
 -- name: attachment
-SELECT a.id, a.message, a.case_id, a.kind, coalesce(d.name, '') AS name, a.type, a.bytes, a.state,
-    coalesce(d.path, '') AS path, coalesce(d.content_id, '') AS content_id
-FROM attachment a LEFT JOIN attachment_data d ON d.organisation_id = a.organisation_id AND d.attachment = a.id
-WHERE a.organisation_id = $1 AND a.id = $2
+:attachments AND a.id = $2
 
 -- name: known_messages
 SELECT m.* FROM unnest($2::text[], $3::text[]) AS w (account, external_id) CROSS JOIN LATERAL (
