@@ -72,6 +72,10 @@ def _is_url(value: str, bare: bool = False) -> bool:
     return right and not re.search(r"\s", value) and not (bare and (parts.path.strip("/") or parts.query))
 
 
+def _is_seconds(value: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,6}", value) is not None and int(value) > 0
+
+
 def _are_origins(value: str) -> bool:
     return all(_is_url(word, bare=True) for word in value.replace(",", " ").split())
 
@@ -82,6 +86,7 @@ _RIGHT: Mapping[str, Callable[[str], bool]] = {
     "addresses": _are_addresses,
     "url": _is_url,
     "origins": _are_origins,
+    "seconds": _is_seconds,
 }
 KINDS = frozenset({"hours", *_RIGHT})
 """What a manifest's `kinds` can say, besides words between bars."""

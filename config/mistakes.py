@@ -235,6 +235,10 @@ WORDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "en": ("{got} is no web address", "write https://host/…"),
         "fr": ("{got} n'est pas une adresse web", "écrivez https://hôte/…"),
     },
+    "account_seconds": {
+        "en": ("{got} is no time in seconds", "write a whole number, such as 60"),
+        "fr": ("{got} n'est pas une durée en secondes", "écrivez un nombre entier, par exemple 60"),
+    },
     "account_origins": {
         "en": (
             "{got} does not say from which pages visitors may come",

@@ -56,7 +56,7 @@ class Manifest:
     typing: bool = False  # we can show that we type
     mail: bool = False  # its messages come as mails: by SMTP or LMTP, or from a mailbox
     visitors: bool = False
-    """Its customers visit web pages and come in by a socket of ours, which reads `origins`, `hours` and `email`."""
+    """Its customers visit web pages and come by a socket of ours, for `origins`, `hours`, `email`, `gone_after_s`."""
     kept_headers: tuple[
         str, ...
     ] = ()  # of its requests, in lower case: those that are stored beside the usual ones
@@ -69,7 +69,7 @@ class Manifest:
     settings: tuple[str, ...] = ()  # keys an account must have in the site file
     optional: tuple[str, ...] = ()  # keys it may have
     kinds: Mapping[str, str] = field(default_factory=dict)
-    """What a setting must be: port, address, addresses, url, origins, hours, or one of some words ("tls|none")."""
+    """What a setting must be: port, address, addresses, url, origins, hours, seconds, or some words ("tls|none")."""
     identity: str | None = None  # the setting that no two accounts of the channel have in common
     useless_without: Mapping[str, str] = field(default_factory=dict)  # setting -> the one that it goes with
     signs_with: frozenset[str] = frozenset()  # what a signature may name; empty: its messages bear none

@@ -52,14 +52,17 @@ MANIFEST: Final = Manifest(
     marks=frozenset({"delivered", "read", "typing"}),
     visitors=True,
     settings=("origins",),
-    optional=("hours", "email"),
-    kinds={"origins": "origins", "hours": "hours", "email": "address"},
+    optional=("hours", "email", "gone_after_s"),
+    kinds={"origins": "origins", "hours": "hours", "email": "address", "gone_after_s": "seconds"},
 )
 
 PERSON: Final = "human"
 """The payload of the button that leads to a person, in every tree."""
 CALL_ME: Final = {"fr": "Un conseiller peut-il m’appeler au {} ?", "en": "Can an advisor call me on {}?"}
-LEFT: Final = {"fr": "Le visiteur a quitté la conversation.", "en": "The visitor has left the conversation."}
+LEFT: Final = {
+    "fr": "Le visiteur a terminé la conversation.",
+    "en": "The visitor has ended the conversation.",
+}
 NAME_CHARS: Final = 100
 ADDRESS_CHARS: Final = 254  # RFC 5321 4.5.3.1.3
 
@@ -185,6 +188,7 @@ def _ended(said: Mapping[str, Any], told: _Visitor, at: datetime | None) -> Hear
         text=_in(LEFT, told.lang),
         facts={"left": True},
         automatic=True,
+        leaves=True,
     )
 
 

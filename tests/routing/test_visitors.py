@@ -25,7 +25,10 @@ from routing.aio.fetch import Fetcher
 from routing.aio.hooks import Hooks
 from routing.aio.outbox import Courier
 from routing.aio.postgres import pool, stores
-from routing.aio.visitors import BURST, NEW_BURST, TEXT_CHARS, Visitors
+from routing.aio.visitors import Visitors
+from routing.aio.visitors_door import NEW_BURST
+from routing.aio.visitors_known import BURST
+from routing.aio.visitors_said import TEXT_CHARS
 from routing.channels import CHANNELS, webchat
 from routing.site import Account, Hours
 from routing.store import Unavailable
@@ -342,7 +345,7 @@ async def test_tokens_are_ours_and_of_one_account(database: str, tmp_path: Path)
         id, _, proof = token.partition(".")
         others = (
             "", "x", f"{id}.", f"{id}.{'0' * 40}", f"{id}.é", f"{'0' * 24}.{proof}", f"{id}.{proof}.x",
-            here.visitors.token("other", id), 7, None, {"a": 1},
+            here.visitors.known.token("other", id), 7, None, {"a": 1},
         )  # fmt: skip
         for forged in others:
             async with here.visit(cast(str, forged)) as visit:
@@ -436,7 +439,7 @@ async def test_a_page_that_takes_nothing_is_cut_off(database: str, tmp_path: Pat
         )
         frame = b"\x81" + bytes([0x80 | 126]) + len(hello).to_bytes(2, "big") + mask + hello
         await asyncio.get_running_loop().sock_sendall(line, head.encode() + frame)
-        key = here.visitors._known(SITE, token)
+        key = here.visitors.known.of_token(SITE, token)
         assert key is not None
         await here.office.until(lambda: key.pages, "it is not there")
         await here.office.until(lambda: not key.pages, "it is still there")
@@ -529,17 +532,23 @@ async def test_a_page_without_sockets_posts_and_polls(database: str, tmp_path: P
 
         await here.office.handled()
         frames, after = await poll(0)
-        assert [each["data"]["text"] for each in frames] == ["Bonjour"]
+        assert [each["data"]["text"] for each in frames if each["type"] == "message"] == ["Bonjour"]
         row = (await here.office.messages())[0]
         await here.office.line.ready("a1")
         await here.office.line.ok(m.InteractionTaken, interaction=row["interaction"], advisor="a1", by="a1")
-        waiting = asyncio.create_task(poll(after))
-        visitor = here.visitors._known(SITE, told[0]["data"]["token"])
+
+        async def said(after: int) -> list[str]:
+            while True:
+                frames, after = await poll(after)
+                if texts := [each["data"]["text"] for each in frames if each["type"] == "message"]:
+                    return texts
+
+        waiting = asyncio.create_task(said(after))
+        visitor = here.visitors.known.of_token(SITE, told[0]["data"]["token"])
         assert visitor is not None
         await here.office.until(lambda: visitor.pages, "nobody waits")
         await here.office.write(row["interaction"], "Je regarde.")
-        frames, after = await waiting
-        assert [each["data"]["text"] for each in frames if each["type"] == "message"] == ["Je regarde."]
+        assert await waiting == ["Je regarde."]
         async with http.post(here.url, data=b"{", headers=headers) as answer:
             assert answer.status == 400
         async with http.post(here.url, data=b"[" * 100_000, headers=headers) as answer:

@@ -101,7 +101,14 @@ BODIES = {
         like(Unknown, peer=BARE, what="broken message: no text"),
         like(Wrote, external_id=f"{VISITOR}:a7", text="deux"),
         Typed(peer=BARE, at=AT, on=True),
-        like(Wrote, external_id=f"{VISITOR}:a8", kind="system", automatic=True, facts={"left": True}),
+        like(
+            Wrote,
+            external_id=f"{VISITOR}:a8",
+            kind="system",
+            automatic=True,
+            leaves=True,
+            facts={"left": True},
+        ),
         shows="first_broken",
     ),
     "unknown.json": body(
