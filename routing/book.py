@@ -262,6 +262,7 @@ class Book(Ledger):
             row.extended,
             tuple(row.avoid),
             lender,
+            row.held and row.seat != VOICE,
         )
 
     def _mark_vip(self, contact: UUID, vip: bool, by: str) -> None:
@@ -319,7 +320,9 @@ class Book(Ledger):
         case = told.case
         whose = told.contact or (self.rows.get(CaseRow, case).contact if case is not None else None)
         person = self.person(whose) if whose is not None else None
-        exchange = str(told.exchange) if told.exchange is not None else None
+        lender = self.rows.find(InteractionRow, told.exchange) if told.exchange is not None else None
+        lends = lender is None or not lender.held  # what is on hold has no seat to lend
+        exchange = str(told.exchange) if told.exchange is not None and lends else None
         seat = told.seat or told.channel
         decisions = self.step(
             steps.Assign(str(told.interaction), told.advisor, seat, person, exchange=exchange)
@@ -449,7 +452,7 @@ class Book(Ledger):
             raise Refused("over" if row.state in FINAL else "not_now")
         if row.held == told.held:
             raise Refused("unchanged")
-        self.emit(T.HELD if told.held else T.RESUMED, {}, interaction=row.id)
+        self.hold(row, told.held)
 
     def _finish(self, row: InteractionRow, by: str) -> None:
         own = str(row.id)

@@ -55,6 +55,7 @@ from routing.steps import (
     RulesSet,
     SeatLent,
     SeatReturned,
+    SetAside,
     Tick,
     Withdraw,
     WrapupDone,
@@ -160,6 +161,7 @@ class Distribution:
             WrapupDone: self._wrapup_done,
             WrapupExtended: self._wrapup_extended,
             Assign: self._assign,
+            SetAside: self._set_aside,
             Requeue: self._requeue,
             PrioritySet: self._priority_set,
             Restore: self._restore,
@@ -663,8 +665,11 @@ class Distribution:
             self._give_back(whose, item, advisor)
             self._out.append(SeatReturned(whose.id, advisor.id, item.id))
         advisor.idle_us = self._now_us
-        self._seat(advisor, item.channel, -1)
-        self._free[advisor.id] = advisor
+        if item.aside:
+            item.aside = False
+        else:
+            self._seat(advisor, item.channel, -1)
+            self._free[advisor.id] = advisor
         if item.rules is not None:
             group = self._groups[item.rules.id, item.channel]
             group.active -= 1
@@ -675,6 +680,21 @@ class Distribution:
             del contact.active[item.id]
             self._let_go(item.contact, contact)
         return advisor
+
+    def _set_aside(self, event: SetAside) -> None:
+        item = self._items.get(event.interaction)
+        if item is None or item.state is not State.ACTIVE or item.aside == event.aside:
+            return
+        advisor = self._roster.by_id[item.advisor or ""]
+        item.aside = event.aside
+        if event.aside:
+            assert item.lent_to is None, "a lent seat cannot be given away"
+            advisor.idle_us = self._now_us
+            self._seat(advisor, item.channel, -1)
+            self._free[advisor.id] = advisor
+        else:
+            self._free.pop(advisor.id, None)
+            self._seat(advisor, item.channel, 1)
 
     def _finish_event(self, event: Finish) -> None:
         item = self._items.get(event.interaction)
@@ -810,7 +830,11 @@ class Distribution:
         whose = self._items.get(event.exchange or "")
         if whose is None or whose.state is not State.ACTIVE or whose.advisor != advisor.id:
             return "unknown interaction"
-        if whose.lent_to is not None or any(it.channel == event.channel for it in advisor.items.values()):
+        if (
+            whose.aside
+            or whose.lent_to is not None
+            or any(it.channel == event.channel for it in advisor.items.values())
+        ):
             return "no free seat"
         self._cancel_offers(advisor, "exchange", event.channel)
         self._free.pop(advisor.id, None)
@@ -1083,7 +1107,8 @@ class Distribution:
                 self._wait(item)
             elif kept.state == "active":
                 assert advisor is not None
-                self._seat(advisor, item.channel, 1)
+                item.aside = kept.aside
+                self._seat(advisor, item.channel, 0 if kept.aside else 1)
                 self._begin(item, advisor)
                 item.began = None
                 lender = self._items.get(kept.exchange or "")

@@ -260,6 +260,14 @@ class Ledger:
         if row is not None and row.lent_to is not None:
             self.emit(T.SEAT_RETURNED, {"to": it.to}, interaction=row.id)
 
+    def hold(self, row: InteractionRow, held: bool) -> None:
+        """A call's customer hears music; a written one is set aside, and its advisor has a seat more (Q20)."""
+        if held and row.lent_to is not None:
+            raise Refused("not_now")
+        self.emit(T.HELD if held else T.RESUMED, {}, interaction=row.id)
+        if row.seat != VOICE:
+            self.decided(self.step(steps.SetAside(str(row.id), held)))
+
     def tell_enqueued(
         self,
         row: InteractionRow,

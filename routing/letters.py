@@ -318,9 +318,12 @@ class Letters:
         return told.interaction, thread
 
     def _customer_wrote(self, interaction: UUID) -> None:
-        """A case that waited for the customer is open again."""
+        """A case that waited for the customer is open again, and what was put on hold is taken up."""
         book = self._book
-        case = book.surviving(book.rows.get(CaseRow, book.rows.get(InteractionRow, interaction).case_id))
+        row = book.rows.get(InteractionRow, interaction)
+        if row.held:
+            book.hold(row, False)
+        case = book.surviving(book.rows.get(CaseRow, row.case_id))
         if case.state == CaseState.WAITING:
             data = {"state": CaseState.OPEN.value, "subject": False, "by": ""}
             book.emit(T.CASE_CHANGED, data, case=case.id, contact=case.contact)
@@ -702,6 +705,7 @@ class Letters:
             raise Refused("unchanged")
         if row.advisor is not None and not moves:
             raise Refused(f"taken:{row.advisor}")
+        passed_over = len(book.distribution.ahead(str(row.id)) or ()) if told.by == told.advisor else 0
         person = book.person(row.contact)
         decisions = book.step(
             steps.Assign(
@@ -720,7 +724,7 @@ class Letters:
                 raise Refused(f"taken:{decision.holder}" if decision.holder else word(decision.why))
             if isinstance(decision, steps.Assigned):
                 epoch = decision.epoch
-        data = {"epoch": epoch, "how": "pulled", "by": told.by}
+        data = {"epoch": epoch, "how": "pulled", "by": told.by, "passed_over": passed_over}
         if row.advisor is not None:
             data["from"] = row.advisor
         book.emit(T.ASSIGNED, data, interaction=row.id, advisor=told.advisor)

@@ -167,6 +167,12 @@ class Connected(Submission):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldChanged(Submission):
+    """A call's customer hears music; a written interaction is set aside until the customer writes or it is resumed.
+
+    What is set aside stays with its advisor and takes no seat of theirs (Q20). Refused `not_now` while a call has
+    its seat.
+    """
+
     interaction: UUID
     held: bool
 
@@ -597,7 +603,8 @@ class T(StrEnum):
     OFFER_ENDED = "offer.ended"  # offer, how: accepted | refused | missed | expired | cancelled, reason
     POP_SHOWN = "pop.shown"  # offer, after_ms, missed
     ACCEPTED = "interaction.accepted"  # offer, epoch
-    # epoch, how: direct (click-to-call, stays opened) | pulled (active at once), by, from (who had it, if anybody)
+    # epoch, how: direct (click-to-call, stays opened) | pulled (active at once), by, from (who had it, if anybody),
+    # passed_over (of those who waited for the same people, so many came before the one that was pulled: Q20)
     ASSIGNED = "interaction.assigned"
     CONNECTED = "interaction.connected"  # outgoing call answered
     HELD = "interaction.held"

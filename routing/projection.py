@@ -684,7 +684,7 @@ def _assigned(event: Event, rows: Rows) -> list[Row]:
         return [given]
     assert event.case is not None
     return [
-        replace(given, state="active", offer=None, avoid=[], accepted_at=event.at),
+        replace(given, state="active", offer=None, avoid=[], accepted_at=event.at, **_unheld(event, rows)),
         _case_moved(event, rows, event.case, advisor=event.advisor),
         *_idle(event, rows, former),
     ]

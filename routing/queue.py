@@ -36,6 +36,7 @@ class Item:
 
     __slots__ = (
         "advisor",
+        "aside",
         "avoid",
         "began",
         "callback",
@@ -94,6 +95,7 @@ class Item:
         self.extended = False
         self.exchange: Item | None = None  # whose seat this one has
         self.lent_to: Item | None = None  # who has this one's seat
+        self.aside = False  # active, but on hold by its advisor: it takes no seat (Q20)
 
     def score(self, weight: int, now_us: int) -> float:
         return (weight * now_us - self.inverse) / UNIT

@@ -129,6 +129,17 @@ class WrapupExtended:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """An active written interaction is put on hold: it stays with its advisor, and its seat serves others (Q20).
+
+    Taken up again (`aside` False) it has its seat at once, beside what has come in since.
+    """
+
+    interaction: str
+    aside: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Assign:
     """Direct: click-to-call, an advisor who pulls a waiting interaction, or one who is given that of another.
 
@@ -172,6 +183,7 @@ class Kept:
     wrapup_extended: bool = False
     avoid: tuple[str, ...] = ()  # those who refused or missed it
     exchange: str | None = None  # an active interaction, kept before it, whose seat it has (F5)
+    aside: bool = False  # active and set aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +216,7 @@ Event = (
     | WrapupDone
     | WrapupExtended
     | Assign
+    | SetAside
     | Requeue
     | PrioritySet
     | Restore

@@ -216,14 +216,24 @@ async def get_interaction(ask: Ask, id: UUID) -> schemas.Whole:
 
 @route("POST", f"{V1}/interactions/{{id}}/hold", problems=(409,))
 async def hold(ask: Ask, id: UUID) -> schemas.Interaction:
-    """Put the customer on hold, with music."""
-    return await _control(ask, id, cti_of(ask).control.hold)
+    """Put a call's customer on hold, with music; set a written interaction aside until they write, or you resume.
+
+    What is set aside stays yours and takes no seat.
+    """
+    return await _set_held(ask, id, True)
 
 
 @route("POST", f"{V1}/interactions/{{id}}/resume", problems=(409,))
 async def resume(ask: Ask, id: UUID) -> schemas.Interaction:
-    """Take the customer back from hold."""
-    return await _control(ask, id, cti_of(ask).control.resume)
+    """Take a customer back from hold."""
+    return await _set_held(ask, id, False)
+
+
+async def _set_held(ask: Ask, id: UUID, held: bool) -> schemas.Interaction:
+    if (await cti_of(ask).interaction(id)).thread is not None:
+        return await threads.set_aside(ask, id, held)
+    control = cti_of(ask).control
+    return await _control(ask, id, control.hold if held else control.resume)
 
 
 @route("POST", f"{V1}/interactions/{{id}}/hangup", problems=(409,))

@@ -34,6 +34,7 @@ from routing.models import (
     HandedBack,
     HelpAnswered,
     HelpAsked,
+    HoldChanged,
     InteractionClosed,
     InteractionTaken,
     MessageWritten,
@@ -516,6 +517,16 @@ async def _give(ask: Ask, id: UUID, advisor: str, *, over: bool = False) -> sche
     outcome = await cti.tell(InteractionTaken, interaction=id, advisor=advisor, by=ask.who.login, over=over)
     await _refused(ask, outcome)
     return await cti.shown(id)
+
+
+async def set_aside(ask: Ask, id: UUID, held: bool) -> schemas.Interaction:
+    """Put a written interaction on hold, or take it up again."""
+    view, _, _, _ = await _written(ask, id)
+    if view.advisor is None:
+        raise refuse(ask, 409, "not_now")
+    _acts_on(ask, view)
+    await _refused(ask, await cti_of(ask).tell(HoldChanged, interaction=id, held=held))
+    return await cti_of(ask).shown(id)
 
 
 @route("POST", f"{V1}/interactions/{{id}}/close", problems=(409, 422))

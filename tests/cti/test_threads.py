@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import aiohttp
 
@@ -116,6 +118,21 @@ async def test_of_two_who_take_one_interaction_one_wins_and_the_other_is_told_wh
             assert (await winner.ask("POST", f"/interactions/{chat}/close", {"outcome": "answered"}))[
                 0
             ] == 200
+
+
+async def test_a_chat_is_put_on_hold_by_who_has_it_and_taken_up_again(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        me, other = await at.browser("a1"), await at.browser("a2")
+        chat = await taken(at, me)
+        status, told = await other.ask("POST", f"/interactions/{chat}/hold")
+        assert (status, told["type"]) == (409, "/problems/taken")
+        status, told = await me.ask("POST", f"/interactions/{chat}/hold")
+        assert (status, told["held"], told["state"], told["advisor"]) == (200, True, "active", "a1")
+        status, told = await me.ask("POST", f"/interactions/{chat}/resume")
+        assert (status, told["held"]) == (200, False)
+        waits = await at.write(who="P2")
+        status, told = await me.ask("POST", f"/interactions/{waits}/hold")
+        assert (status, told["type"]) == (409, "/problems/not_now")
 
 
 async def test_the_same_message_is_never_sent_twice(database: str, tmp_path: Path) -> None:
@@ -687,8 +704,30 @@ async def test_each_number_of_the_statistics_opens_its_list(database: str, tmp_p
         listed = await me.get(f"/statistics/list?{interval}&figure=received&queue=-")
         assert listed["total"] == 0  # all of it reached a queue
         assert (await me.get(f"/statistics?{interval}&channel=email"))["rows"] == []
-        assert (await me.ask("GET", "/statistics?from=2026-01-01"))[0] == 422
+        assert (await me.ask("GET", "/statistics?from=2026-01-01T00:00:00"))[0] == 422  # where?
         assert (await me.ask("GET", f"/statistics?from={since}&to={since}"))[0] == 422
+
+
+async def test_the_days_of_the_statistics_are_those_of_the_site(database: str, tmp_path: Path) -> None:
+    """The site is in Paris; at half past midnight there, a reader in London is a day behind."""
+    async with house(database, tmp_path) as at:
+        me = await at.browser("a1")
+        local = at.line.clock.now().astimezone(ZoneInfo(at.line.site().time_zone))
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        at.line.clock.pass_((midnight - local).total_seconds() + 1800)
+        await at.write("Bonjour")
+        day = midnight.date()
+        for first, last, received in (
+            (day, day, 1),
+            (day - timedelta(days=6), day, 1),
+            (day - timedelta(days=1), day - timedelta(days=1), 0),
+        ):
+            told = await me.get(f"/statistics?from={first}&to={last}")
+            assert told["totals"]["received"] == received, (first, last)
+            listed = await me.get(f"/statistics/list?figure=received&from={first}&to={last}")
+            assert listed["total"] == received
+        assert datetime.fromisoformat(told["to"]) == midnight
+        assert (await me.ask("GET", f"/statistics?from={day}&to={day - timedelta(days=1)}"))[0] == 422
 
 
 async def test_ids_of_another_organisation_are_unknown(database: str, tmp_path: Path) -> None:

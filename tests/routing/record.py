@@ -99,10 +99,12 @@ def _owners(events: list[Event], site: Site) -> None:
                     assert owner[it] == former, f"I1: {it} is moved from who does not have it"
                     free(it)
                 take(it, event.advisor)
-            case T.SEAT_LENT:
+            case T.HELD | T.RESUMED if channel[it] == "voice":
+                pass  # the customer hears music; the seat is taken all the same
+            case T.SEAT_LENT | T.HELD:
                 used[owner[it], channel[it]] -= 1
                 lent.add(it)
-            case T.SEAT_RETURNED:
+            case T.SEAT_RETURNED | T.RESUMED:  # at once, one more than the seats if need be
                 used[owner[it], channel[it]] += 1
                 lent.discard(it)
             case T.ENQUEUED:

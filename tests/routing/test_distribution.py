@@ -676,6 +676,46 @@ def test_a_seat_that_was_lent_is_gone_with_its_chat() -> None:
     assert arrives(model, "voice-1", 5)
 
 
+def test_what_is_on_hold_stays_with_its_advisor_and_its_seat_serves_others() -> None:  # Q20
+    model = weighed(chat=1)
+    arrives(model, "chat-1", 1)
+    assert not arrives(model, "chat-2", 2)
+    held = model.step(s.SetAside("chat-1", True), 3)
+    assert offered(held) == [("chat-2", "ana")]
+    (offer,) = (one for one in held if isinstance(one, s.Offered))
+    model.step(s.Accept(offer.offer), 4)
+    assert model.state("chat-1") == (State.ACTIVE, "ana", 1)
+    assert not model.step(s.SetAside("chat-1", False), 5), "two at once, for the first one is hers"
+    assert not arrives(model, "chat-3", 6)
+    assert not offered(gone(model, "chat-2", 7)), "the first has the only seat now"
+    assert offered(gone(model, "chat-1", 8)) == [("chat-3", "ana")]
+
+
+def test_what_ends_on_hold_gives_no_second_seat_back() -> None:
+    model = weighed(chat=1)
+    arrives(model, "chat-1", 1)
+    model.step(s.SetAside("chat-1", True), 2)
+    assert arrives(model, "chat-2", 3)
+    gone(model, "chat-1", 4)
+    assert not arrives(model, "chat-3", 5)
+
+
+def test_what_is_on_hold_is_so_after_a_restart() -> None:
+    model = weighed(chat=1)
+    told = s.Enqueue("chat-1", "help", "chat", 0)
+    model.step(s.Restore((s.Kept(told, "active", "ana", aside=True),)), 1)
+    assert arrives(model, "chat-2", 2)
+
+
+def test_nothing_on_hold_can_lend_its_seat() -> None:
+    model = weighed(voice=1, chat=1)
+    arrives(model, "chat-1", 1)
+    model.step(s.SetAside("chat-1", True), 2)
+    (denied,) = model.step(s.Assign("out", "ana", "voice", exchange="chat-1"), 3)
+    assert isinstance(denied, s.Denied)
+    assert model.step(s.Assign("out", "ana", "voice"), 4) == [s.Assigned("out", "ana", "voice", 1)]
+
+
 def test_what_is_written_at_night_waits_for_the_morning_in_its_order() -> None:
     hours = Hours("day", dict.fromkeys(range(7), ("08:00-18:00",)))
     queue = Queue("help", "help", hours="day", at_closing="announce", offer_s={"chat": 1e6}, wrapup_max_s=0)

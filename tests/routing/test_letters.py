@@ -377,6 +377,62 @@ async def test_an_advisor_takes_what_waits_or_what_the_tree_has_and_nobody_takes
         assert line.desk.advisor_state(other) == "ready", "no wrap-up after what was written"
 
 
+async def test_who_takes_a_later_one_first_has_passed_over_those_who_came_before(database: str) -> None:
+    async with written(database) as line:
+        for n in range(3):
+            last = await line.chat(address=f"psid-{n}")
+        await line.tell(m.PresenceSet, advisor="a1", presence=m.Presence.PAUSE, reason="break")
+        for interaction, passed_over in ((last, 2), (line.desk.interactions()[0].id, 0)):
+            told = await line.ok(m.InteractionTaken, interaction=interaction, advisor="a1", by="a1")
+            (taken,) = (event for event in told.events if event.type is m.T.ASSIGNED)
+            assert taken.data["passed_over"] == passed_over
+        given = await line.chat(address="psid-9")
+        told = await line.ok(m.InteractionTaken, interaction=given, advisor="a1", by="sue")
+        (taken,) = (event for event in told.events if event.type is m.T.ASSIGNED)
+        assert taken.data["passed_over"] == 0, "a supervisor who gives is not one who picks"
+
+
+async def test_what_is_on_hold_leaves_a_seat_until_the_customer_writes_again(database: str) -> None:
+    clock = HandClock()
+    async with written(database, clock) as line:
+        await line.ready("a1")
+        chat = await line.chat()
+        await line.talk(chat)
+        seats = next(each.seats["chat"] for each in line.desk.site.advisors if each.id == "a1")
+        others = [await line.chat(address=f"psid-{n}") for n in range(2, seats + 2)]
+        for other in others[:-1]:
+            await line.talk(other)
+        assert line.state(others[-1]) == "waiting"
+        await line.ok(m.HoldChanged, interaction=chat, held=True)
+        assert (await line.tell(m.HoldChanged, interaction=chat, held=True)).refused == "unchanged"
+        assert line.state(others[-1]) == "offered"
+        await line.talk(others[-1])
+    async with written(database, clock) as line:
+        row = line.desk.interaction(chat)
+        assert row is not None
+        assert (row.held, row.state, row.advisor) == (True, "active", "a1")
+        await line.wrote("Toujours rien !")
+        row = line.desk.interaction(chat)
+        assert row is not None
+        assert (row.held, row.state, row.advisor) == (False, "active", "a1")
+        await line.ok(m.InteractionClosed, interaction=others[0], by="a1")
+        more = await line.chat(address="psid-9")
+        assert line.state(more) == "waiting", "the seat is that of the one that was taken up again"
+
+
+async def test_what_is_on_hold_is_not_so_for_who_is_given_it(database: str) -> None:
+    async with written(database) as line:
+        await line.ready("a1")
+        chat = await line.chat()
+        await line.talk(chat)
+        await line.ok(m.HoldChanged, interaction=chat, held=True)
+        await line.ready("a2")
+        await line.ok(m.InteractionTaken, interaction=chat, advisor="a2", by="sue", over=True)
+        row = line.desk.interaction(chat)
+        assert row is not None
+        assert (row.held, row.advisor) == (False, "a2")
+
+
 async def test_a_supervisor_gives_what_an_advisor_has_to_another_and_nobody_answers_twice(
     database: str,
 ) -> None:
