@@ -272,7 +272,6 @@ class Hotline:
             clock=self.clock,
             ids=self.ids,
             organisation=self.organisation,
-            sounds=(settings.data_dir / "sounds", HERE / "sounds"),
         )
         written.runner.evidence = runner.evidence
         roll = await stack.enter_async_context(RollCall(desk=desk, site=lambda: now.site, ids=self.ids))

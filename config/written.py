@@ -22,6 +22,7 @@ from aiohttp import web
 
 from config.failures import binding
 from config.settings import Settings
+from config.site import shipped_texts
 from cti.aio.sessions import client_address
 from ivr.aio.lookup import Lookups
 from ivr.aio.text import TextRunner, read_texts
@@ -31,7 +32,7 @@ from routing.aio.desk import Desk
 from routing.aio.fetch import Fetcher
 from routing.aio.hooks import Hooks
 from routing.aio.links import Links
-from routing.aio.mail import FileCursors, Mailbox, MailListener, Parser, Sender
+from routing.aio.mail import FileCursors, Mailbox, MailListener, Parser, Sender, showing, trusting
 from routing.aio.outbox import Courier
 from routing.aio.visitors import Visitors
 from routing.channel import Peer, PushCall, Reply
@@ -99,7 +100,6 @@ class Written:
         clock: Clock,
         ids: Ids,
         organisation: UUID,
-        sounds: Sequence[Path],
     ) -> None:
         self.settings, self.site, self.stores, self.desk = settings, site, stores, desk
         self.clock, self.ids, self.organisation = clock, ids, organisation
@@ -118,7 +118,7 @@ class Written:
             ids=ids,
             organisation=organisation,
             manifests=self.manifests,
-            texts=read_texts(sounds),
+            texts=shipped_texts() | read_texts([settings.data_dir / "sounds"]),
             trees=stores.trees,
             known_language=stores.contacts.language_in,
         )
@@ -137,6 +137,8 @@ class Written:
         stack.push_async_callback(files.close)
         self.parser = Parser()
         stack.push_async_callback(self.parser.close)
+        self._trusted = _read("MONOFIL_MAIL_AUTHORITY", trusting, settings.mail_authority)
+        self._tokens = Tokens(self.clock, tls=self._trusted)
         self.links = Links(
             public_url=public_url, secret=self._key, clock=self.clock, messages=stores.messages, files=files
         )
@@ -152,7 +154,7 @@ class Written:
                 clock=self.clock,
                 files=files,
                 links=self.links,
-                mail=Sender(clock=self.clock).send,
+                mail=Sender(tls=self._trusted, tokens=self._tokens, clock=self.clock).send,
                 push=self._push,
             )
         )
@@ -206,6 +208,7 @@ class Written:
                 self._take_mail,
                 host=settings.mail_host,
                 port=settings.mail_port,
+                tls=self._shown(),
                 most_bytes=settings.mail_max_mb * 1_000_000,
                 clock=self.clock,
             )
@@ -215,6 +218,13 @@ class Written:
             self.mail_at = f"{settings.mail_host}:{listener.port}"
         stack.push_async_callback(self._close_mailboxes)
         await self.refresh()
+
+    def _shown(self) -> ssl.SSLContext | None:
+        """What the mail listener shows of us."""
+        settings = self.settings
+        if settings.mail_certificate is None:
+            return None
+        return _read("MONOFIL_MAIL_CERTIFICATE", showing, settings.mail_certificate, settings.mail_key)
 
     async def act(self, thread: UUID, act: str, name: str) -> None:
         """Typing and seen, shown to the customer where the channel can."""
@@ -283,6 +293,8 @@ class Written:
                         cursors,
                         known=functools.partial(self._known, id),
                         told=self._told,
+                        tls=self._trusted,
+                        tokens=self._tokens,
                         clock=self.clock,
                     )
                     await box.start()

@@ -10,6 +10,7 @@ of parameters and body (422), the handler. Of a failure of ours only its request
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import inspect
 import json
@@ -497,10 +498,17 @@ def application(
 
         return serve
 
-    description = openapi(table, title=title, version=version)
+    asked_first = asyncio.Lock()
+    description = ""
 
     async def describe(_: web.Request) -> web.Response:
-        return web.json_response(description)
+        """Made when it is first asked for: it takes longer than the rest of an application, and few ask."""
+        nonlocal description
+        async with asked_first:
+            if not description:
+                made = asyncio.to_thread(lambda: json.dumps(openapi(table, title=title, version=version)))
+                description = await made
+        return web.json_response(text=description)
 
     for r in table:
         app.router.add_route(r.method, r.path, bind(r))

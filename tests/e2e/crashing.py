@@ -26,6 +26,7 @@ from uuid import UUID
 import argon2
 
 from config import logs, wiring
+from config import site as site_file
 from config.commands import phone_secret
 from config.settings import Settings, load
 from cti.aio.control import NotPossible
@@ -39,13 +40,13 @@ from routing.aio.postgres import connect
 from routing.crash import SPOKEN
 from softphone_bridge.aio.phone import Call, Phone
 from softphone_bridge.dialplan import Dialplan, Route
+from tests.fakes import turns
 from tests.fakes.forked import forked
 from tests.fakes.silent import Silent
 from tests.routing.record import check
 
 AT_START = ("desk.elected", "desk.restored")  # passed once in a life, before any traffic
 LIFE_S = 60.0
-LOOK_S = 0.005
 PASSWORD = "the same for everybody here"
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ADVISORS = {"a1": "101", "a2": "102", "a3": "103"}
@@ -103,10 +104,9 @@ class House:
         return self.server.media
 
     async def until(self, what: str, true: Callable[[], Any]) -> None:
-        """Look again and again; LIFE_S ends it."""
+        """Raises when LIFE_S is over."""
         try:
-            while not true():  # noqa: ASYNC110 - what is looked at tells nobody
-                await asyncio.sleep(LOOK_S)
+            await turns.until(true)
         except asyncio.CancelledError:
             print(f"was waiting for {what}", *self.server.desk.interactions(), file=sys.stderr, sep="\n")
             print(*map(self.server.desk.advisor, ADVISORS), self.server.desk.held, file=sys.stderr, sep="\n")
@@ -148,13 +148,29 @@ class House:
 
     async def _keep_ready(self) -> None:
         """Whoever was put into a pause comes back."""
-        while True:
-            for advisor, console in self.consoles.items():
+        told: dict[str, Any] = {}  # the situation of each when last told to be ready
+
+        def away() -> str | None:
+            for advisor in self.consoles:
                 row = self.server.desk.advisor(advisor)
-                if row is None or row.presence != "ready":
-                    with contextlib.suppress(Refused):
-                        await console.set_presence("ready")
-            await asyncio.sleep(10 * LOOK_S)
+                is_away = row is None or row.presence != "ready"
+                if is_away and told.get(advisor) != self.situation(advisor):
+                    return advisor
+            return None
+
+        while True:
+            advisor = await turns.until(away)
+            assert advisor is not None
+            told[advisor] = self.situation(advisor)
+            with contextlib.suppress(Refused):
+                await self.consoles[advisor].set_presence("ready")
+
+    def situation(self, advisor: str) -> Any:
+        """All by which an advisor is refused something; another one is worth another try."""
+        desk = self.server.desk
+        registered = self.server.switch.registered(ADVISORS[advisor])
+        mine = [row for row in desk.interactions() if row.advisor == advisor]
+        return registered, desk.advisor(advisor), desk.reachable(advisor, "voice"), mine
 
     # ---- scenes --------------------------------------------------------------------------------------------------
 
@@ -239,10 +255,11 @@ class House:
     async def clicks(self) -> None:
         advisor = self.random.choice(list(ADVISORS))
         while True:
+            before = self.situation(advisor)
             try:
                 interaction = await self.server.control.call_out(advisor, "+33611223344")
             except NotPossible:
-                await asyncio.sleep(LOOK_S)
+                await self.until("another situation", lambda: self.situation(advisor) != before)  # noqa: B023 - awaited here
                 continue
             if await self.connected(interaction):
                 break
@@ -375,15 +392,18 @@ async def _passwords(server: wiring.Hotline) -> None:
     await server._look_at_secrets()
 
 
-def life(settings: Settings, site: Path, seed: int, finished: set[UUID], plan: str) -> tuple[set[UUID], int]:
+def life(
+    settings: Settings, site: Path, checked: site_file.Checked, seed: int, finished: set[UUID], plan: str
+) -> tuple[set[UUID], int]:
     """(finished interactions that were acknowledged, signal that ended it or 0) of one forked child."""
 
     def live(pipe: int) -> None:
         with (
             patch.object(wiring, "MediaLink", Silent),
             patch.object(wiring, "SignIns", partial(SignIns, hasher=CHEAP)),
+            patch.object(site_file, "check", lambda *_: checked),  # by the parent, for all lives
         ):
-            asyncio.run(_live(settings, site, Random(seed), finished, plan, pipe))
+            turns.run(_live(settings, site, Random(seed), finished, plan, pipe))
 
     return forked(live, f"{settings.data_dir.name}, {plan}, life's seed {seed}")
 
@@ -403,15 +423,16 @@ def run(dsn: str, folder: Path, seed: int, points: tuple[str, ...]) -> None:
             "MONOFIL_SIP_PORT": "0",
         }
     )
+    checked = site_file.check(site, site_file.shipped_sounds())
     finished: set[UUID] = set()
     order = list(points)
     random.shuffle(order)
     for point in order:
         plan = f"{point}:{random.randint(1, OFTEN.get(point, 1))}"
-        more, ended = life(settings, site, random.randrange(2**32), finished, plan)
+        more, ended = life(settings, site, checked, random.randrange(2**32), finished, plan)
         finished |= more
         print(json.dumps({"seed": seed, "plan": plan, "point": point, "signal": ended}), flush=True)
-    life(settings, site, 0, finished, "")
+    life(settings, site, checked, 0, finished, "")
 
 
 def main() -> None:

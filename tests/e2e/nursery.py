@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -20,9 +21,10 @@ from typing import Any, Protocol
 from unittest.mock import patch
 
 from config import logs, wiring, written
+from config import site as site_file
 from config.child import Child, DidNotStart
 from config.settings import load
-from routing.aio import crash, web
+from routing.aio import crash
 from routing.channel import Heard
 from routing.channels import email
 from routing.site import Account
@@ -82,10 +84,12 @@ async def _serve(asked: Mapping[str, Any], tell: socket.socket, owner: int) -> N
 
 
 def _nurse(orders: socket.socket, owner: int) -> None:
+    checked = functools.cache(lambda path: site_file.check(path, site_file.shipped_sounds()))
     gc.freeze()
     with orders.makefile("r") as lines:
         for line in lines:
             asked = json.loads(line)
+            checked(Path(asked["site"]))  # once for all its lives
             child = os.fork()
             if child == 0:
                 code = 1
@@ -96,7 +100,7 @@ def _nurse(orders: socket.socket, owner: int) -> None:
                     with (
                         patch.object(wiring, "MediaLink", Silent),
                         patch.object(written, "Parser", Here),
-                        patch.object(web, "openapi", lambda *_, **__: {}),  # half of the work of a start
+                        patch.object(site_file, "check", lambda path, _: checked(path)),
                     ):
                         asyncio.run(_serve(asked, orders, owner))
                     code = 0

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from routing import models as m
 from routing.aio.clock import IdMaker
 from routing.aio.postgres import (
+    ARRAYS,
     SiteWatch,
     WrongSchema,
     connect,
@@ -44,6 +46,25 @@ async def opened(dsn: str, short: str = "test", clock: HandClock | None = None) 
     async with pool(dsn, size=4) as made:
         organisation = await organisation_id(made, short, IdMaker(), clock.now())
         yield stores(made, organisation, clock)
+
+
+async def test_the_array_types_that_connections_know_are_those_of_the_server(database: str) -> None:
+    statement = "SELECT oid, typname AS name, typelem AS elemtype FROM pg_type WHERE oid = ANY ($1::oid[])"
+    connection = await asyncpg.connect(database)
+    told = {row["oid"]: dict(row) for row in await connection.fetch(statement, list(ARRAYS))}
+    await connection.close()
+    assert told == {
+        oid: {key: array[key] for key in ("oid", "name", "elemtype")} for oid, array in ARRAYS.items()
+    }
+
+
+async def test_a_connection_sends_and_reads_arrays(database: str) -> None:
+    connection = await connect(database)
+    sent = ([UUID(int=1)], [{"a": [1]}], [1.5], [True], [START], [2**40])
+    types = ("uuid", "jsonb", "float8", "bool", "timestamptz", "int8")
+    asked = ", ".join(f"${n}::{name}[]" for n, name in enumerate(types, 1))
+    assert tuple(await connection.fetchrow(f"SELECT {asked}", *sent)) == sent
+    await connection.close()
 
 
 async def test_migrating_again_changes_nothing_and_a_changed_file_is_refused(database: str) -> None:
