@@ -69,6 +69,7 @@ from ivr.tree import (
     Tree,
     Words,
 )
+from routing.identity import plain_json
 
 NODES_PER_STEP = 100  # nodes passed without waiting for anything
 FAILURES_PER_CALL = 10  # error exits taken before we give up on the tree
@@ -83,6 +84,7 @@ OVERHEARD_MIN = (
     6  # digits that a number has at least to be taken from a text that did not answer its question
 )
 HUMAN = "human"  # payload of the choice that leads to a person
+OURS = frozenset({"tree_error"})  # facts for the record only
 
 
 class Phase(StrEnum):
@@ -612,13 +614,17 @@ class Interpreter:
             return self._choose(language, now) if language else self._no_match(now)
         if key in node.keys:
             return self._exit(node.keys[key], now)
+        return self._anywhere(key, now) or self._no_match(now)
+
+    def _anywhere(self, key: str, now: float) -> str | None:
+        """Where the key leads from every node of this tree, or of one that called it."""
         for depth in range(len(self._frames) - 1, -1, -1):
-            anywhere = self._frames[depth].tree.anywhere.get(key)
-            if anywhere is not None:
+            target = self._frames[depth].tree.anywhere.get(key)
+            if target is not None:
                 self._left("anywhere", now)
                 del self._frames[depth + 1 :]
-                return anywhere
-        return self._no_match(now)
+                return target
+        return None
 
     def _wrote(self, told: Input, now: float) -> str | None:
         """An answer in words: the button pressed, else a number, else a choice by name; or the wish for a person."""
@@ -643,15 +649,11 @@ class Interpreter:
                 key = told.text.strip().strip(".)")
             if key in node.keys:
                 return self._pick(node, key, now)
-        if told.text.strip() in KEYS:
-            self._base["keys"] = self._visit.pressed = told.text.strip()
-            for depth in range(len(self._frames) - 1, -1, -1):
-                anywhere = self._frames[depth].tree.anywhere.get(told.text.strip())
-                if anywhere is not None:
-                    self._left("anywhere", now)
-                    del self._frames[depth + 1 :]
-                    return anywhere
-            if told.text.strip() == "0" and (target := self._to_person(now)) is not None:
+        key = told.text.strip()
+        if key in KEYS:
+            self._base["keys"] = self._visit.pressed = key
+            target = self._anywhere(key, now) or (self._to_person(now) if key == "0" else None)
+            if target is not None:
                 return target
         return self._by_words(node, told.text, now) or (None if told.more else self._misread(now))
 
@@ -933,19 +935,10 @@ def acceptable(typed: str, node: CollectNode) -> bool:
 
 def storable(value: Any) -> Any:
     """`value` as JSON can hold it and PostgreSQL store it. Raises BadExpression for a number that is none."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        if value - value != 0.0:
-            raise BadExpression("the result is no number")
-        return value
-    if isinstance(value, str):
-        return value.replace("\0", "").encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {str(storable(str(k))): storable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [storable(v) for v in value]
-    return str(value)
+    try:
+        return plain_json(value, strict=True)
+    except ValueError:
+        raise BadExpression("the result is no number") from None
 
 
 def _found(text: str, node: CollectNode) -> str | None:

@@ -28,13 +28,12 @@ from ivr.events import (
     Transfer,
     TransferEnded,
 )
-from ivr.interpreter import Interpreter, Phase
+from ivr.interpreter import OURS, Interpreter, Phase
 
 SAYS = 40  # announcements in one turn; more is a tree that goes round without asking
 READ = frozenset(
     {Phase.SAYING, Phase.PROMPTING, Phase.READING, Phase.ANNOUNCING, Phase.PARTING}
 )  # until what is said has been read
-OURS = frozenset({"tree_error"})  # facts for the record only
 Calendar = Callable[[str], "tuple[bool | None, float | None]"]
 """(open now?, when it opens next in unix seconds) of opening hours by name."""
 

@@ -28,16 +28,21 @@ def plain(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def plain_json(value: Any) -> Any:
-    """The same for a value that becomes JSON; what JSON cannot say becomes its text, or null."""
+def plain_json(value: Any, *, strict: bool = False) -> Any:
+    """The same for a value that becomes JSON; what JSON cannot say becomes its text.
+
+    A number that is none becomes null, or raises ValueError (`strict`).
+    """
     match value:
         case str():
             return plain(value)
         case Mapping():
-            return {plain(str(key)): plain_json(each) for key, each in value.items()}
+            return {plain(str(key)): plain_json(each, strict=strict) for key, each in value.items()}
         case list() | tuple():
-            return [plain_json(each) for each in value]
+            return [plain_json(each, strict=strict) for each in value]
         case float():
+            if strict and not math.isfinite(value):
+                raise ValueError(f"{value} is no number")
             return value if math.isfinite(value) else None
         case None | bool() | int():
             return value

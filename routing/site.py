@@ -180,3 +180,6 @@ class Site:
     holding_message: Mapping[str, str] = field(
         default_factory=dict
     )  # language -> words, once, when the promise passes
+
+    def account(self, id: str | None) -> Account | None:
+        return next((account for account in self.accounts if account.id == id), None)

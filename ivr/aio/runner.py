@@ -46,7 +46,7 @@ from ivr.events import (
     Wait,
 )
 from ivr.evidence import Evidence
-from ivr.interpreter import Interpreter
+from ivr.interpreter import OURS, Interpreter
 from ivr.picture import picture
 from ivr.tree import Forest, Tree
 from ivr.waiting import Waiting
@@ -88,7 +88,6 @@ APOLOGY_LIMIT_S = 12.0  # longest time given to the last words of a call that we
 FIRST_PLACE_S = 2.0  # of music before the place in line is told for the first time
 KNOWN_LIMIT_S = 1.0  # longest wait for the contact's language; then the caller is asked
 CLOSE_LIMIT_S = 30.0  # longest wait for a desk that does not answer, once the call is over
-OURS = frozenset({"tree_error"})  # facts for the record only
 
 log = structlog.get_logger("ivr.runner")
 

@@ -510,7 +510,7 @@ class _Talk:
         return str(found) if found else (site.queues[0].id if site.queues else "")
 
     def _of(self, site: Site, account: str) -> Account:
-        return next((a for a in site.accounts if a.id == account), None) or Account(account, "")
+        return site.account(account) or Account(account, "")
 
     async def _turn(self, walk: Interpreter, commands: Sequence[Command], *, kept: bool = False) -> bool:
         """Walk on until the customer is to answer, and tell the desk of all of it at once.

@@ -664,25 +664,25 @@ class Desk:
             loaded.last_case = await self._connection.fetchval(self._sql["last_case"], self.organisation)
             interactions = await self._rows(InteractionRow, "live_interactions")
             loaded.rows += interactions
-            await self._around(loaded, interactions)
+            await self._families(loaded, await self._around(loaded, interactions))
             loaded.rows += await self._rows(AdvisorRow, "advisors")
             loaded.rows += await self._rows(ReachRow, "reaches")
             loaded.rows += await self._rows(AccountRow, "account_states")
         return loaded
 
-    async def _around(self, loaded: Loaded, interactions: list[InteractionRow]) -> None:
-        """The cases, contacts, threads and offers of interactions."""
+    async def _around(self, loaded: Loaded, interactions: list[InteractionRow]) -> set[UUID]:
+        """The cases, threads and offers of interactions; returns the contacts, whose families are needed too."""
         cases = await self._rows(CaseRow, "cases_by_id", list({row.case_id for row in interactions}))
-        contacts = {row.contact for row in interactions} | {row.contact for row in cases}
         loaded.rows += cases
-        await self._families(loaded, contacts)
-        offers = [row.offer for row in interactions if row.offer is not None]
-        if offers:
-            loaded.rows += await self._rows(OfferRow, "offers_by_id", offers)
-        if threads := {row.thread for row in interactions if row.thread is not None}:
-            found = cast("list[ThreadRow]", await self._rows(ThreadRow, "threads_by_id", list(threads)))
-            loaded.rows += found
-            await self._values(loaded, {row.address for row in found})
+        there = {row.id for row in loaded.rows if isinstance(row, OfferRow | ThreadRow)}
+        if offers := {row.offer for row in interactions if row.offer is not None} - there:
+            loaded.rows += await self._rows(OfferRow, "offers_by_id", list(offers))
+        if threads := {row.thread for row in interactions if row.thread is not None} - there:
+            loaded.rows += await self._rows(ThreadRow, "threads_by_id", list(threads))
+        addresses = {row.address for row in loaded.rows if isinstance(row, ThreadRow)}
+        if unknown := addresses - loaded.values.keys():
+            await self._values(loaded, unknown)
+        return {row.contact for row in interactions} | {row.contact for row in cases}
 
     async def _values(self, loaded: Loaded, addresses: Iterable[UUID]) -> None:
         """What addresses are, where a reply goes."""
@@ -717,9 +717,10 @@ class Desk:
                 InteractionRow, "interactions_by_id", list({row.interaction for row in offers})
             )
         interactions += await self._threads(loaded, wants)
+        others: set[UUID] = set()  # contacts whose families are needed, and no more of them
         if interactions:
             loaded.rows += interactions
-            await self._around(loaded, interactions)
+            others = await self._around(loaded, interactions)
         contacts = set(wants.contacts)
         contacts |= {row.contact for row in loaded.rows if isinstance(row, AddressRow)}
         await self._letters(loaded, wants)
@@ -745,10 +746,10 @@ class Desk:
             loaded.rows += await self._rows(CaseRow, "cases_of_contacts", members)
             loaded.rows += await self._rows(AddressRow, "addresses_of_contacts", members)
             loaded.rows += await self._rows(MergeRow, "merges_of_contacts", members)
-            known = {row.id for row in loaded.rows if isinstance(row, ContactRow)}
-            theirs = {row.contact for row in loaded.rows if isinstance(row, CaseRow)}
-            if strangers := theirs - known:  # a case of theirs was merged into somebody else's
-                await self._families(loaded, strangers)
+            # A case of theirs may have been merged into somebody else's.
+            others |= {row.contact for row in loaded.rows if isinstance(row, CaseRow)}
+        if others := others - {row.id for row in loaded.rows if isinstance(row, ContactRow)}:
+            await self._families(loaded, others)
         return loaded
 
     async def _threads(self, loaded: Loaded, wants: Wants) -> list[InteractionRow]:
