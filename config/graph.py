@@ -165,6 +165,7 @@ class GraphDouble:
         self.page_id, self.app_id, self.country = page_id, app_id, country
         self.echoes, self.receipts = echoes, receipts
         self.base = ""
+        self.on_arrival: Callable[[Arrived], None] | None = None  # told of each message before it is answered
         self.customers: dict[str, Customer] = {}
         self.asked: list[Asked] = []
         self.arrived: list[Arrived] = []
@@ -558,6 +559,8 @@ class GraphDouble:
         )
         self.arrived.append(arrived)
         customer.inbox.append(arrived)
+        if self.on_arrival is not None:
+            self.on_arrival(arrived)
         customer.typing = False
         self._touch()
         if self.echoes or self.receipts:

@@ -4,8 +4,9 @@ A channel is one file in `routing/channels/`: MANIFEST, and three pure functions
 
 * `verify(request, account, secrets) -> Answer`: is this request the provider's? Judged on the raw bytes.
 * `parse(raw, account) -> tuple[Heard, ...]`: what a body that passed says. One broken event never fails its batch.
-* `render(out, account, secrets, memory) -> Generator[Call, Reply, Result]`: the calls that send one message, one after
-  another; each is answered by a Reply; the returned Result says what became of it.
+* `render(out, account, secrets, memory) -> Rendering`: the calls that send one message, one after another; each is
+  answered by a Reply; the returned Result says what became of it. A message that goes in several parts tells of each
+  (PartSent) that was taken: a later try goes on after those (`out.gone`).
 
 A file may also have `mint(out, account, secrets) -> str`, the id that a message of ours will have, and `may_answer`,
 the rule for answers by machines (see routing/channels).
@@ -167,12 +168,26 @@ class Wrote(Heard):
     leaves: bool = False  # with it the customer ends the conversation; the next message begins another
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the several parts that a message goes in, numbered from 1.
+
+    `chars` and `files` of its text and of its files have gone when this part and those before it have.
+    """
+
+    number: int
+    of: int
+    chars: int
+    files: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Echoed(Heard):
     """The account itself wrote: `ours` is our message where the echo proves it, else somebody answered elsewhere."""
 
     external_id: str
     ours: UUID | None = None
+    part: Part | None = None  # of ours, where it goes in several
     text: str = ""
     files: tuple[File, ...] = ()
 
@@ -260,6 +275,9 @@ class Outgoing:
     language: str = "fr"
     tagged: bool = False  # outside the window, within the tag's
     automatic: bool = False  # written by a machine
+    gone: tuple[
+        str, ...
+    ] = ()  # external ids of its first parts: they were sent before, and are not sent again
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +318,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     lost: bool = False
+    stranger: bool = False  # the server could not prove who it is: it was told nothing
 
 
 class Failure(StrEnum):
@@ -334,11 +353,20 @@ class Perhaps:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PartSent:
+    """Told by a rendering between two calls: the provider has taken this part. It is kept before the next one goes."""
+
+    part: Part
+    external_id: str
+
+
 Result = Sent | Failed | Perhaps
 Memory = MutableMapping[str, str]
 """What a channel remembers of an account between messages (ids of personas); lost at a restart without harm."""
 Secrets = Mapping[str, str]
-Rendering = Generator[Call, Reply, Result]
+Rendering = Generator[Call | PartSent, Reply, Result]
+"""Whatever is sent to it after a PartSent says nothing."""
 
 
 class Channel(Protocol):

@@ -69,7 +69,14 @@ HOOKS = (
 )
 """In the order of one request of a provider."""
 
-OUTBOX = ("outbox.taken", "outbox.called", "outbox.answered", "outbox.stored", "outbox.told")
+OUTBOX = (
+    "outbox.taken",
+    "outbox.called",
+    "outbox.answered",
+    "outbox.went",
+    "outbox.stored",
+    "outbox.told",
+)
 """In the order of one message that we send."""
 
 WALKS = ("walk.heard", "walk.stepped", "walk.told")

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from routing.channel import Part
 from routing.figures import Rows
 from routing.models import Event
 from routing.site import Site
@@ -488,6 +489,7 @@ class Known:
     case: UUID
     direction: str
     status: str
+    part: int = 0  # of ours, that bears this id; 0: it went in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -541,6 +543,10 @@ class MessageView:
     standby: bool
     attachments: tuple[AttachmentView, ...] = ()
     payload: str = ""  # of the button that was pressed
+    part: int = 0  # of a message that did not go whole, the last part that did, of how many `parts`
+    parts: int = 0
+    gone_chars: int = 0  # of its text, with that part
+    gone_files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -621,6 +627,7 @@ class Due:
     tries: int
     outgoing: Mapping[str, Any]
     attachments: tuple[AttachmentView, ...] = ()
+    gone: tuple[str, ...] = ()  # external ids of its parts that went in former tries
 
 
 class Outbox(Protocol):
@@ -640,6 +647,19 @@ class Outbox(Protocol):
 
     async def named(self, message: UUID, external_id: str) -> None:
         """The id that we give to one that was taken: known from then on, even should it only perhaps be sent."""
+
+    async def went(self, message: UUID, part: Part, external_id: str, at: datetime) -> str | None:
+        """A part was taken by the provider. Returns the external id of the last one, once all have been."""
+        ...
+
+    async def marked(
+        self, account: str, external_ids: Sequence[str], status: str
+    ) -> Mapping[UUID, tuple[str, str]]:
+        """The provider says of parts: delivered, read.
+
+        Returns (least status of all parts, id of the last one) of each message that has gone whole.
+        """
+        ...
 
     async def sent(self, message: UUID, external_id: str, at: datetime) -> None: ...
 

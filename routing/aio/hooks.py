@@ -786,7 +786,13 @@ class _Telling:
     async def _echoed(self, one: c.Echoed) -> str:
         external_id = _external(one.external_id)
         if one.ours is not None and await self._h._messages.get(one.ours) is not None:
-            await self._h._outbox.echoed(one.ours, external_id, self._h._clock.now())
+            now = self._h._clock.now()
+            if one.part is not None:
+                last = await self._h._outbox.went(one.ours, one.part, external_id, now)
+                if last is None:
+                    return "kept"
+                external_id = last
+            await self._h._outbox.echoed(one.ours, external_id, now)
             return await self._status(one.ours, "sent", external_id, None)
         if await self._known([one.external_id]):
             return "not_new"
@@ -839,9 +845,17 @@ class _Telling:
                     self._account.id, one.peer.kind, plain(one.peer.value), one.until
                 )
             )
-        for each in known:
-            if each.direction == "out":
+        ours = [each for each in known if each.direction == "out"]
+        parts = (
+            [each.external_id for each in ours if each.part] if one.status in ("delivered", "read") else []
+        )
+        for each in ours:
+            if each.external_id not in parts:
                 await self._status(each.message, one.status, None, one.failure)
+        if parts:
+            marked = await self._h._outbox.marked(self._account.id, parts, one.status)
+            for message, (least, last) in marked.items():
+                await self._status(message, least, last, None)
         return self._wait() if waiting else "told"
 
     async def _changed(self, external_id: str, what: str, text: str) -> str:

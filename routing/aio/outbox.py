@@ -260,12 +260,13 @@ class Courier:
             else:
                 channel = account.channel
                 result = await self._carried(due, account)
-            await self._kept_result(due, result)
+            await self._for_certain(due.message, self._keep, due, result)
             SENT.labels(channel, _word(result)).inc()
         except Exception as error:
             BUGS.labels(channel).inc()
             log.error("a message could not be sent", message=str(due.message), exc_info=error)
-            await self._kept_result(due, c.Perhaps(f"our mistake: {type(error).__name__}"))
+            mistake = c.Perhaps(f"our mistake: {type(error).__name__}")
+            await self._for_certain(due.message, self._keep, due, mistake)
         finally:
             self._under_way.discard(due.message)
             UNDER_WAY.set(len(self._under_way))
@@ -289,7 +290,7 @@ class Courier:
             rendering = self._channels[account.channel].render(
                 out, account, secrets, self._memory.setdefault(account.id, {})
             )
-            return await self._drive(rendering, account, secrets)
+            return await self._drive(rendering, account, secrets, out.message)
         except Exception as error:
             BUGS.labels(account.channel).inc()
             log.error("a message could not be rendered", message=str(due.message), exc_info=error)
@@ -316,13 +317,25 @@ class Courier:
         if wait_s:
             await asyncio.sleep(wait_s)
 
-    async def _drive(self, rendering: c.Rendering, account: Account, secrets: c.Secrets) -> c.Result:
-        """Carries out the calls of a message. What is unknown of a call that may not be repeated makes it Perhaps."""
+    async def _drive(
+        self, rendering: c.Rendering, account: Account, secrets: c.Secrets, message: UUID
+    ) -> c.Result:
+        """Carries out the calls of a message. What is unknown of a call that may not be repeated makes it Perhaps.
+
+        What a call has carried out is no matter any more once it is kept as a part: the next try goes on after it.
+        """
         carried, unknown = False, False  # of calls that may not be repeated
         reply: c.Reply | None = None
         try:
             while True:
                 call = rendering.send(reply) if reply is not None else next(rendering)
+                if isinstance(call, c.PartSent):
+                    await self._for_certain(
+                        message, self._outbox.went, message, call.part, call.external_id, self._clock.now()
+                    )
+                    crash_point("outbox.went")
+                    carried = False
+                    continue
                 try:
                     reply = await self._called(call, account, secrets)
                 except NotSent as error:
@@ -416,6 +429,7 @@ class Courier:
             language=str(said.get("language") or "fr"),
             tagged=bool(said.get("tagged")),
             automatic=bool(said.get("automatic")),
+            gone=due.gone,
         )
         if not out.to and (thread := await self._messages.thread(due.thread)) is not None:
             out = replace(out, to=thread.address_value)
@@ -459,14 +473,16 @@ class Courier:
         url = self._links.link(file.id) if self._links is not None else ""
         return c.Enclosed(file.id, file.kind, file.name, file.type, url, content)
 
-    async def _kept_result(self, due: Due, result: c.Result) -> None:
+    async def _for_certain(
+        self, message: UUID, store: Callable[..., Awaitable[object]], *arguments: object
+    ) -> None:
         """Stored however long the database is away: we are the only one who knows."""
         while True:
             try:
-                await self._keep(due, result)
+                await store(*arguments)
                 return
             except Unavailable as error:
-                log.warning("a result cannot be stored now", message=str(due.message), error=str(error))
+                log.warning("a result cannot be stored now", message=str(message), error=str(error))
                 await asyncio.sleep(RETRY_S)
 
     async def _keep(self, due: Due, result: c.Result) -> None:
@@ -579,7 +595,10 @@ class Courier:
             memory = self._memory.setdefault(account.id, {})
             async with asyncio.timeout(CONNECT_S):
                 result = await self._drive(
-                    self._channels[channel].render(out, account, secrets, memory), account, secrets
+                    self._channels[channel].render(out, account, secrets, memory),
+                    account,
+                    secrets,
+                    out.message,
                 )
             ACTS.labels(channel, _word(result)).inc()
         except Exception as error:

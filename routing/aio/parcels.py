@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from routing.aio.postgres import _attachments, _Store, _stores_sql, load_sql
+from routing.channel import Part
 from routing.models import Clock
 from routing.store import AttachmentView, Due, RawRequest, RequestView
 
@@ -101,6 +102,10 @@ class StoredOutbox(_Parcels):
             if taken:
                 ids = [row["message"] for row in taken]
                 files = _attachments(await connection.fetch(self._sql["attachments_of"], self._own, ids))
+            gone: dict[UUID, list[str]] = {}
+            if tried := [row["message"] for row in taken if row["why"]]:
+                for row in await connection.fetch(self._sql["gone"], self._own, tried):
+                    gone.setdefault(row["message"], []).append(row["external_id"])
         due = [
             Due(
                 message=row["message"],
@@ -111,6 +116,7 @@ class StoredOutbox(_Parcels):
                 tries=row["tries"],
                 outgoing=row["outgoing"],
                 attachments=tuple(files.get(row["message"], ())),
+                gone=tuple(gone.get(row["message"], ())),
             )
             for row in taken
         ]
@@ -121,6 +127,20 @@ class StoredOutbox(_Parcels):
 
     async def named(self, message: UUID, external_id: str) -> None:
         await self._do("named", message, external_id)
+
+    async def went(self, message: UUID, part: Part, external_id: str, at: datetime) -> str | None:
+        where = (part.number, part.of, part.chars, part.files)
+        await self._do("went", message, *where, external_id, at)
+        row = await self._one("gone_whole", message)
+        return row[0] if row else None
+
+    async def marked(
+        self, account: str, external_ids: Sequence[str], status: str
+    ) -> Mapping[UUID, tuple[str, str]]:
+        ids = list(external_ids)
+        await self._do("mark_parts", account, ids, status)
+        rows = await self._all("least_of_parts", account, ids)
+        return {row["message"]: (row["least"], row["last"]) for row in rows}
 
     async def sent(self, message: UUID, external_id: str, at: datetime) -> None:
         await self._do("sent", message, external_id or None, at)

@@ -1,7 +1,8 @@
 """Facebook Messenger: webhooks of a Page and Meta's Send API (Graph), as documented in 2026.
 
 `sender.id` is the customer's page-scoped id (PSID) and `recipient.id` the Page; the other way round in echoes.
-Times are milliseconds. What we send carries `metadata: cc:<our id>`, by which its echo is known again.
+Times are milliseconds. What we send carries `metadata: cc:<our id>`, by which its echo is known again; a part of a long
+message says which one it is, `cc:<our id>:<number>/<of>:<characters>:<files>` (routing.channel.Part).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from routing.channel import (
     Manifest,
     Memory,
     Outgoing,
+    Part,
+    PartSent,
     Peer,
     Perhaps,
     Reacted,
@@ -261,26 +264,41 @@ def _echo(message: Mapping[str, Any], peer: Peer, at: datetime | None, account: 
     if not mid:
         return Unknown(peer=peer, at=at, what="echo without mid")
     seen = _attachments(message.get("attachments"))
+    ours, part = _ours(message, account)
     return Echoed(
         peer=peer,
         at=at,
         external_id=mid,
-        ours=_ours(message, account),
+        ours=ours,
+        part=part,
         text="\n".join(part for part in (_text(message.get("text")), *seen.lines) if part),
         files=seen.files,
     )
 
 
-def _ours(message: Mapping[str, Any], account: Account) -> UUID | None:
-    """Our message, where the metadata is ours and no other application says it sent it."""
+_MARK = re.compile(r"cc:(?P<id>[0-9a-f-]{36})(?::(\d{1,6})/(\d{1,6}):(\d{1,9}):(\d{1,6}))?", re.ASCII)
+
+
+def _ours(message: Mapping[str, Any], account: Account) -> tuple[UUID | None, Part | None]:
+    """Our message and its part, where the metadata is ours and no other application says it sent it."""
     own = account.settings.get("app_id", "")
     if own and _id(message.get("app_id")) != own:
-        return None
-    mark, _, id = _text(message.get("metadata")).partition(":")
+        return None, None
+    mark = _MARK.fullmatch(_text(message.get("metadata")))
     try:
-        return UUID(id) if mark == "cc" else None
+        id = UUID(mark["id"]) if mark else None
     except ValueError:
-        return None
+        return None, None
+    if mark is None or mark[2] is None:
+        return id, None
+    part = Part(*map(int, mark.groups()[1:]))
+    return id, part if 1 <= part.number <= part.of and part.of > 1 else None
+
+
+def _mark(message: UUID, part: Part) -> str:
+    if part.of == 1:
+        return f"cc:{message}"
+    return f"cc:{message}:{part.number}/{part.of}:{part.chars}:{part.files}"
 
 
 _Reader = Callable[[Mapping[str, Any], Peer, datetime | None, Account, bool], Heard]
@@ -474,8 +492,8 @@ ACTS: Mapping[str, str] = {"typing_on": "typing_on", "typing_off": "typing_off",
 def render(out: Outgoing, account: Account, secrets: Secrets, memory: Memory) -> Rendering:
     """The parts of one message, each a call: texts in pieces of 2000 characters, then its files.
 
-    Advisors sign with a persona where the Page may have them, else in the text; machines always in the text. When a
-    part was carried out and a later one was not, the whole is Perhaps: to try again would repeat what has arrived.
+    Advisors sign with a persona where the Page may have them, else in the text; machines always in the text. Signed or
+    not, the parts before the last ones of the text are the same: what went in a former try is where it was.
     """
     graph = _Graph(account, secrets)
     if out.act != "message":
@@ -492,22 +510,21 @@ def render(out: Outgoing, account: Account, secrets: Secrets, memory: Memory) ->
         if isinstance(answer, Failed):
             return answer
         persona = answer
-    result: Result = Failed(Failure.REFUSED, why="empty")
     parts = _parts(out, signed=not persona)
-    done = 0
+    done = len(out.gone)
+    result: Result = Sent(out.gone[-1] if out.gone else "")
     while done < len(parts):
         result = _judge((yield graph.message(out, parts[done], persona)))
-        if persona and not done and isinstance(result, Failed) and _persona_may_be_why(result):
+        if persona and done == len(out.gone) and isinstance(result, Failed) and _persona_may_be_why(result):
             parts, first = _parts(out, signed=True), result
-            result = _judge((yield graph.message(out, parts[0], "")))
+            result = _judge((yield graph.message(out, parts[done], "")))
             if not (isinstance(result, Failed) and result.code == first.code):
                 memory[_remembered(out.author_name)] = PERSONA_REFUSED
                 persona = ""
         if not isinstance(result, Sent):
-            if done:
-                why = result.why or getattr(result, "code", "")
-                return Perhaps(f"part {done + 1} of {len(parts)} was not sent: {why}")
             return result
+        if len(parts) > 1:
+            yield PartSent(parts[done].place, result.external_id)
         done += 1
     return result
 
@@ -560,6 +577,7 @@ def _persona(
 
 @dataclass(frozen=True, slots=True)
 class _Part:
+    place: Part
     message: Mapping[str, Any]
     enclosed: Enclosed | None = None  # to be uploaded, when it has no address
 
@@ -600,11 +618,22 @@ def _parts(out: Outgoing, *, signed: bool) -> list[_Part]:
     text = out.text.strip()
     if signed and out.author_name and out.author != "system":
         text = f"{text}\n– {out.author_name}".strip()
-    mark = {"metadata": f"cc:{out.message}"}
-    texts = [_Part({"text": piece} | mark) for piece in cut(text, MANIFEST.text_chars or 0)]
-    files = [_file(enclosed, mark) for enclosed in out.files]
+    texts: list[str | Enclosed] = [*cut(text, MANIFEST.text_chars or 0)]
     # A later message takes buttons away; and when a bare signature goes last, a refused file has sent nothing.
-    parts = [*files, *texts] if out.buttons or not out.text.strip() else [*texts, *files]
+    first = out.buttons or not out.text.strip()
+    bodies: list[str | Enclosed] = [*out.files, *texts] if first else [*texts, *out.files]
+    parts = []
+    chars = files = 0
+    for number, body in enumerate(bodies, 1):
+        if isinstance(body, str):
+            found = out.text.find(body, chars)
+            chars = found + len(body) if found >= 0 else len(out.text)  # else the signature is in it
+        else:
+            files += 1
+        place = Part(number, len(bodies), chars, files)
+        message = {"text": body} if isinstance(body, str) else _file(body)
+        upload = body if isinstance(body, Enclosed) and not body.url else None
+        parts.append(_Part(place, message | {"metadata": _mark(out.message, place)}, upload))
     if out.buttons:
         quick = [
             {
@@ -614,19 +643,18 @@ def _parts(out: Outgoing, *, signed: bool) -> list[_Part]:
             }
             for button in out.buttons
         ]
-        parts[-1] = _Part({**parts[-1].message, "quick_replies": quick}, parts[-1].enclosed)
+        parts[-1] = replace(parts[-1], message={**parts[-1].message, "quick_replies": quick})
     return parts
 
 
-def _file(enclosed: Enclosed, mark: dict[str, str]) -> _Part:
+def _file(enclosed: Enclosed) -> dict[str, Any]:
     kind = enclosed.kind if enclosed.kind in ("image", "audio", "video") else "file"
     if enclosed.kind == "sticker":
         kind = "image"
     payload: dict[str, Any] = {"is_reusable": False}
     if enclosed.url:
         payload = {"url": enclosed.url, "is_reusable": False}
-    attachment = {"attachment": {"type": kind, "payload": payload}, **mark}
-    return _Part(attachment, None if enclosed.url else enclosed)
+    return {"attachment": {"type": kind, "payload": payload}}
 
 
 def _title(title: str) -> str:

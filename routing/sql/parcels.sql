@@ -64,7 +64,36 @@ UPDATE outbox o SET
     tries = o.tries + CASE WHEN f.late THEN 0 ELSE 1 END
 FROM first f
 WHERE o.organisation_id = $1 AND o.message = f.message
-RETURNING o.message, o.thread, o.interaction, o.account, o.author, o.tries, o.outgoing, o.seq, f.late
+RETURNING o.message, o.thread, o.interaction, o.account, o.author, o.tries, o.why, o.outgoing, o.seq, f.late
+
+-- name: gone
+SELECT message, external_id FROM message_part
+WHERE organisation_id = $1 AND message = ANY ($2::uuid[]) ORDER BY message, part
+
+-- name: went
+INSERT INTO message_part (organisation_id, message, part, parts, chars, files, account, external_id, at)
+SELECT $1, m.id, $3::integer, $4::integer, $5::integer, $6::integer, m.account, $7::text, $8::timestamptz
+FROM message m WHERE m.organisation_id = $1 AND m.id = $2
+ON CONFLICT DO NOTHING
+
+-- The id of the last part, once all have gone.
+-- name: gone_whole
+SELECT max(external_id) FILTER (WHERE part = parts) FROM message_part
+WHERE organisation_id = $1 AND message = $2 HAVING count(*) = max(parts)
+
+-- name: mark_parts
+UPDATE message_part SET status = $4
+WHERE organisation_id = $1 AND account = $2 AND external_id = ANY ($3::text[])
+    AND (status = 'sent' OR status = 'delivered' AND $4 = 'read')
+
+-- name: least_of_parts
+SELECT message, max(external_id) FILTER (WHERE part = parts) AS last,
+    CASE WHEN bool_and(status = 'read') THEN 'read' WHEN bool_and(status <> 'sent') THEN 'delivered' ELSE 'sent' END AS least
+FROM message_part
+WHERE organisation_id = $1 AND message = ANY (ARRAY(
+    SELECT message FROM message_part WHERE organisation_id = $1 AND account = $2 AND external_id = ANY ($3::text[])
+))
+GROUP BY message HAVING count(*) = max(parts)
 
 -- name: renew
 UPDATE outbox SET lease_until = $3 WHERE organisation_id = $1 AND worker = $2 AND state = 'taken'

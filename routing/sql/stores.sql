@@ -279,9 +279,16 @@ WHERE a.organisation_id = $1
 
 -- name: known_messages
 SELECT m.* FROM unnest($2::text[], $3::text[]) AS w (account, external_id) CROSS JOIN LATERAL (
-    SELECT id, external_id, thread, interaction, case_id, direction, status, account FROM message m
+    SELECT id, external_id, thread, interaction, case_id, direction, status, 0 AS part, account FROM message m
     WHERE m.organisation_id = $1 AND m.account = w.account AND m.external_id = w.external_id OFFSET 0
 ) AS m
+UNION ALL
+SELECT m.id, p.external_id, m.thread, m.interaction, m.case_id, m.direction, m.status, p.part, m.account
+FROM unnest($2::text[], $3::text[]) AS w (account, external_id) CROSS JOIN LATERAL (
+    SELECT message, external_id, part FROM message_part p
+    WHERE p.organisation_id = $1 AND p.account = w.account AND p.external_id = w.external_id OFFSET 0
+) AS p
+JOIN message m ON m.organisation_id = $1 AND m.id = p.message
 
 -- A provider's mark of "read until" speaks of what had left us by then.
 -- name: ours_until

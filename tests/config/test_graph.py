@@ -25,6 +25,7 @@ from routing.channel import (
     Heard,
     HttpCall,
     Outgoing,
+    PartSent,
     Perhaps,
     Reacted,
     Receipt,
@@ -55,6 +56,7 @@ class Hotline:
     memory: dict[str, str] = field(default_factory=dict)
     url: str = ""
     sent: int = 0
+    parts: list[str] = field(default_factory=list)
 
     @property
     def account(self) -> Account:
@@ -92,6 +94,10 @@ class Hotline:
         try:
             call = next(rendering)
             while True:
+                if isinstance(call, PartSent):
+                    self.parts.append(call.external_id)
+                    call = rendering.send(Reply(0))
+                    continue
                 assert isinstance(call, HttpCall)
                 call = rendering.send(await self.carry(call))
         except StopIteration as end:

@@ -32,6 +32,7 @@ from routing.channel import (
     MailCall,
     Manifest,
     Outgoing,
+    PartSent,
     Perhaps,
     PushCall,
     Receipt,
@@ -129,16 +130,22 @@ def play(
     out: Outgoing,
     replies: Sequence[Reply],
     memory: dict[str, str] | None = None,
+    went: list[PartSent] | None = None,
 ) -> tuple[list[Call], Result]:
-    """Render `out`, answering its calls with `replies` (the last one again and again)."""
+    """Render `out`, answering its calls with `replies` (the last one again and again). `went` gets its parts."""
     calls: list[Call] = []
     rendering = channel.render(out, case.account, case.secrets, {} if memory is None else memory)
     try:
-        call = next(rendering)
+        told = next(rendering)
         while True:
-            calls.append(call)
+            if isinstance(told, PartSent):
+                if went is not None:
+                    went.append(told)
+                told = rendering.send(LOST)
+                continue
+            calls.append(told)
             assert len(calls) < 100, "it calls for ever"
-            call = rendering.send(replies[min(len(calls), len(replies)) - 1])
+            told = rendering.send(replies[min(len(calls), len(replies)) - 1])
     except StopIteration as end:
         result = end.value
     assert isinstance(result, Sent | Failed | Perhaps), f"the result is {result!r}"
@@ -705,17 +712,60 @@ def test_when_an_answer_is_lost_the_message_is_perhaps_sent_and_never_tried_agai
                 assert isinstance(result, Perhaps), f"{exchange.name}, call {at}: {result}"
 
 
-def test_a_message_half_of_which_arrived_is_not_tried_again(channel: Channel, case: Case) -> None:
+def test_of_a_message_half_of_which_arrived_that_half_is_never_sent_again(
+    channel: Channel, case: Case
+) -> None:
     for exchange in _all(case):
         for at in range(1, len(exchange.replies)):
             for failing in (reply for replies in case.failures.values() for reply in replies):
                 replies = [*exchange.replies[:at], failing]
-                calls, result = play(channel, case, exchange.out, replies, dict(exchange.memory))
+                went: list[PartSent] = []
+                memory = dict(exchange.memory)
+                calls, result = play(channel, case, exchange.out, replies, memory, went)
                 arrived = (
                     any(not call.repeatable for call in calls[:at]) and exchange.replies[at - 1].status < 300
                 )
-                if arrived and len(calls) == at + 1:
-                    assert isinstance(result, Perhaps), f"{exchange.name}, call {at}: {result}"
+                if not arrived or len(calls) != at + 1:
+                    continue
+                where = f"{exchange.name}, call {at}: {result}"
+                if not went:
+                    assert isinstance(result, Perhaps), where
+                    continue
+                assert went[-1].part.number == len(went) < went[-1].part.of, where
+                if isinstance(result, Failed) and isinstance(exchange.result, Sent):
+                    out = replace(exchange.out, gone=tuple(each.external_id for each in went))
+                    rest, ended = play(channel, case, out, exchange.replies[at:], memory)
+                    assert isinstance(ended, Sent), where
+                    assert not [call for call in rest if call in calls[:at]], where
+
+
+def test_what_has_gone_of_a_message_in_parts_is_told_to_the_letter(channel: Channel, case: Case) -> None:
+    most = channel.MANIFEST.text_chars or channel.MANIFEST.text_bytes or 0
+    words = [f"mot{number}" for number in range(most // 2)]
+    out = replace(case.plain, text=f"  {' '.join(words)}\n", author_name="Julie")
+    for memory in (dict(case.memory), {}):
+        went: list[PartSent] = []
+        calls, result = play(channel, case, out, [case.accepted], memory, went)
+        if not went:
+            continue
+        assert isinstance(result, Sent)
+        assert result.external_id == went[-1].external_id
+        count = len(went)
+        assert [(each.part.number, each.part.of) for each in went] == [
+            (n, count) for n in range(1, count + 1)
+        ]
+        texts = [case.text_of(call) for call in calls[-count:]]
+        for number, each in enumerate(went, 1):
+            left = [word for text in texts[number:] for word in text.split() if word.startswith("mot")]
+            assert out.text[each.part.chars :].split() == left
+            again, _ = play(
+                channel,
+                case,
+                replace(out, gone=tuple(f"gone {n}" for n in range(number))),
+                [case.accepted],
+                dict(memory),
+            )
+            assert [case.text_of(call) for call in again if case.text_of(call)] == texts[number:]
 
 
 def test_whatever_is_replied_there_is_a_result(channel: Channel, case: Case) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -58,8 +59,14 @@ class Pigeon:
         if "named" not in memory and out.text.startswith("named"):
             reply = yield c.HttpCall("POST", f"{account.settings['api_base']}/name", repeatable=True)
             memory["named"] = str(reply.status)
-        for part in out.text.split("|") if out.text else [""]:
-            reply = yield c.HttpCall("POST", url, json={**words, "text": part})
+        # It tells of the parts between slashes, not of those between bars.
+        bits = re.findall(r"[^/|]+[/|]?", out.text) or [""]
+        parts, chars, id = max(2, out.text.count("/") + 1), 0, ""
+        for number, bit in enumerate(bits, 1):
+            chars += len(bit)
+            if number <= len(out.gone):
+                continue
+            reply = yield c.HttpCall("POST", url, json={**words, "text": bit.rstrip("/|"), "part": number})
             if reply.lost:
                 return c.Perhaps("no answer")
             if reply.status != 200:
@@ -70,7 +77,10 @@ class Pigeon:
                     said.get("why", ""),
                     said.get("after_s"),
                 )
-        return c.Sent(json.loads(reply.body)["id"])
+            id = json.loads(reply.body)["id"]
+            if "/" in out.text:
+                yield c.PartSent(c.Part(number, parts, chars, 0), id)
+        return c.Sent(id)
 
 
 def _heard(event: Mapping[str, Any]) -> c.Heard:
@@ -91,7 +101,9 @@ def _heard(event: Mapping[str, Any]) -> c.Heard:
             )
         case "echoed":
             ours = UUID(event["ours"]) if "ours" in event else None
-            return c.Echoed(peer=peer, at=at, external_id=event["id"], ours=ours, text=event.get("text", ""))
+            part = c.Part(*event["part"]) if "part" in event else None
+            text = event.get("text", "")
+            return c.Echoed(peer=peer, at=at, external_id=event["id"], ours=ours, part=part, text=text)
         case "receipt":
             until = datetime.fromtimestamp(event["until"], UTC) if "until" in event else None
             ids = tuple(event.get("ids", ()))

@@ -271,6 +271,86 @@ async def test_a_message_that_went_in_part_is_not_repeated(database: str, tmp_pa
         assert here.words == ["première"]
 
 
+async def test_a_message_in_parts_goes_on_behind_the_last_one_that_was_taken(
+    database: str, tmp_path: Path
+) -> None:
+    async with office(database, tmp_path) as here:
+        interaction = await here.talking()
+        here.provider.answers = [None, failed("transient"), None, failed("throttled", after_s=60)]
+        message = await here.write(interaction, "un/deux/trois")
+        await here.until(partial(_tried, here, message, 1), "it was not tried")
+        await here.later(61)
+        await here.until(lambda: here.words == ["un", "deux"], "it does not go on")
+        await here.until(lambda: accounts_told(here) == ["throttled"], "nobody says so")
+        assert await here.status(message) == "queued"
+        await here.later(61)
+        await here.becomes(message, "sent")
+        assert here.words == ["un", "deux", "trois"]
+        view = await here.stores.messages.get(message)
+        assert view is not None
+        ids = [f"p{n}-{str(message)[:8]}" for n in (1, 2, 3)]
+        assert (view.external_id, view.part) == (ids[-1], 0)
+        known = await here.stores.messages.known("nest", ids)
+        assert [(known[id].message, known[id].part) for id in ids] == [(message, n) for n in (1, 2, 3)]
+
+
+async def test_a_message_that_is_refused_in_the_middle_says_how_much_of_it_went(
+    database: str, tmp_path: Path
+) -> None:
+    async with office(database, tmp_path) as here:
+        interaction = await here.talking()
+        here.provider.answers = [None, failed("refused", why="no"), None, "lost"]
+        for text, status, detail in (("un/deux/trois", "failed", "no"), ("un/deux", "perhaps", "no answer")):
+            message = await here.write(interaction, text)
+            await here.becomes(message, status)
+            view = await here.stores.messages.get(message)
+            assert view is not None
+            assert (view.part, view.parts, text[view.gone_chars :]) == (1, text.count("/") + 1, text[3:])
+            assert view.detail == detail
+        await here.later(3600)
+        assert here.words == ["un", "un", "deux"]
+
+
+async def test_a_message_in_parts_is_delivered_and_read_when_its_last_part_is(
+    database: str, tmp_path: Path
+) -> None:
+    async with office(database, tmp_path) as here:
+        interaction = await here.talking()
+        message = await here.write(interaction, "un/deux/trois")
+        await here.becomes(message, "sent")
+        ids = [f"p{n}-{str(message)[:8]}" for n in (1, 2, 3)]
+        mark: dict[str, Any] = {"kind": "receipt", "from": "ana", "status": "delivered"}
+        await here.told(mark | {"ids": ids[::2]})
+        assert await here.status(message) == "sent"
+        await here.told(mark | {"ids": ids[:1], "status": "read"}, mark | {"ids": ids[1:2]})
+        assert await here.status(message) == "delivered"
+        await here.told(mark | {"ids": ids, "status": "read"})
+        assert await here.status(message) == "read"
+        await here.told({"kind": "reacted", "from": "ana", "id": ids[0], "emoji": "👍"})
+        view = await here.stores.messages.get(message)
+        assert view is not None
+        assert view.reaction == "👍"
+
+
+async def test_echoes_of_all_its_parts_settle_a_message_that_is_perhaps_sent(
+    database: str, tmp_path: Path
+) -> None:
+    async with office(database, tmp_path) as here:
+        interaction = await here.talking()
+        here.provider.answers = [None, "lost"]
+        message = await here.write(interaction, "un/deux/trois")
+        await here.becomes(message, "perhaps")
+        echo = {"kind": "echoed", "from": "ana", "ours": str(message)}
+        await here.told(echo | {"id": "p-two", "part": [2, 3, 8, 0]})
+        view = await here.stores.messages.get(message)
+        assert view is not None
+        assert (view.status, view.part) == ("perhaps", 2), "the third one never left"
+        await here.told(echo | {"id": "p-three", "part": [3, 3, 13, 0]})
+        await here.becomes(message, "sent")
+        assert here.words == ["un", "deux"]
+        assert len(await here.messages()) == 2, "the echo of our own is no message"
+
+
 async def test_files_go_with_their_bytes_and_a_lost_one_is_told(database: str, tmp_path: Path) -> None:
     async with office(database, tmp_path) as here:
         interaction = await here.talking()

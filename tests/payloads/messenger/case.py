@@ -89,14 +89,14 @@ def error(code: int, subcode: int | None = None, message: str = "(#x) No", statu
 
 
 def call(
-    message: dict[str, Any], *, mark: UUID = MESSAGE, messaging_type: str = "RESPONSE", **more: Any
+    message: dict[str, Any], *, part: str = "", messaging_type: str = "RESPONSE", **more: Any
 ) -> HttpCall:
     return post(
         "messages",
         {
             "recipient": {"id": "24001"},
             "messaging_type": messaging_type,
-            "message": message | {"metadata": f"cc:{mark}"},
+            "message": message | {"metadata": f"cc:{MESSAGE}{part}"},
             **more,
         },
     )
@@ -355,9 +355,10 @@ EXCHANGES = (
         memory=JULIE,
         replies=(accepted("m_1"), accepted("m_2")),
         calls=(
-            call({"text": "Voici"}, persona_id="p_1"),
+            call({"text": "Voici"}, part=":1/2:5:0", persona_id="p_1"),
             call(
                 {"attachment": {"type": "image", "payload": {"url": PHOTO.url, "is_reusable": False}}},
+                part=":2/2:5:1",
                 persona_id="p_1",
             ),
         ),
@@ -390,7 +391,28 @@ EXCHANGES = (
         out=out(LONG),
         memory=JULIE,
         replies=(accepted("m_1"), error(613, message="Calls to this API have exceeded the rate limit")),
-        result=Perhaps("part 2 of 2 was not sent: Calls to this API have exceeded the rate limit"),
+        result=Failed(Failure.THROTTLED, "613", "Calls to this API have exceeded the rate limit"),
+    ),
+    Exchange(
+        name="nobody knows whether the second part of a long text has arrived",
+        out=out(LONG),
+        memory=JULIE,
+        replies=(accepted("m_1"), Reply(0, lost=True)),
+        result=Perhaps("no answer"),
+    ),
+    Exchange(
+        name="what went before is not sent again",
+        out=out("Voici", files=(PHOTO,), gone=("m_1",)),
+        memory=JULIE,
+        replies=(accepted("m_2"),),
+        calls=(
+            call(
+                {"attachment": {"type": "image", "payload": {"url": PHOTO.url, "is_reusable": False}}},
+                part=":2/2:5:1",
+                persona_id="p_1",
+            ),
+        ),
+        result=Sent("m_2"),
     ),
     Exchange(
         name="a long text with a persona that is refused is signed at its end",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -279,3 +280,42 @@ async def test_two_pages_of_one_application_share_its_callback(database: str, tm
         assert len(await office.messages()) == 3, "the echo of our own is no message"
         await bruno.reads()
         await office.becomes(answer, "read")
+
+
+async def test_a_long_text_goes_on_where_it_stopped_and_its_parts_are_ours(
+    database: str, tmp_path: Path
+) -> None:
+    async with page(database, tmp_path, receipts=False) as here:
+        interaction = await here.taken()
+        text = " ".join(f"mot{n}" for n in range(700))
+        await here.office.becomes(await here.office.write(interaction, "Voici :"), "sent")
+        first = here.graph.arrived[-1]
+
+        def refused(_: Any) -> None:
+            here.graph.fail(Fault.SERVER_ERROR, edge="messages")
+
+        here.graph.on_arrival = refused
+        message = await here.office.write(interaction, text)
+
+        async def stands(at: int) -> bool:
+            rows = await here.office.rows("SELECT part FROM message_part WHERE message = $1", message)
+            state = await here.office.rows("SELECT state FROM outbox WHERE message = $1", message)
+            return len(rows) == at and state[0]["state"] == "queued"
+
+        await here.office.until(partial(stands, 1), "the second part was not refused")
+        here.graph.on_arrival = None
+        await here.office.later(60)
+        await here.office.becomes(message, "sent")
+        await here.told()
+        one, *rest = [each for each in here.claire.inbox if each.mid != first.mid]
+        assert " ".join(each.text for each in (one, *rest)) == text
+        assert len(await here.office.messages()) == 3, "the echoes of our own are no messages"
+        for arrived in rest:
+            await here.claire.gets(arrived)
+        await here.told()
+        assert await here.office.status(message) == "sent"
+        await here.claire.gets(one)
+        await here.office.becomes(message, "delivered")
+        mid = await here.claire.writes("Merci", reply_to=one.mid)
+        await here.told()
+        assert (await here.office.message(mid))["reply_to"] == message
