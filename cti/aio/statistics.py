@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from cti import schemas
 from cti.aio.console import V1, cti_of
+from cti.days import whole_days
 from cti.schemas import Limit, ShortId
 from routing import figures
 from routing.aio.web import Ask, FieldError, Problem, route, routes_in
@@ -18,11 +19,22 @@ from routing.aio.web import Ask, FieldError, Problem, route, routes_in
 NO_QUEUE = "-"  # stands for the rows of those that never reached a queue
 LONGEST = timedelta(days=400)  # a year beside the same month of the last one
 
+Moment = AwareDatetime | date
+"""An instant, or a whole day where the site is: `from` its first midnight, `to` its last."""
 
-def _interval(ask: Ask, start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
+
+def _interval(ask: Ask, first: Moment | None, last: Moment | None) -> tuple[datetime, datetime]:
     """The last 24 hours where nothing is said."""
-    until = (end or cti_of(ask).clock.now()).astimezone(UTC)
-    since = (start or until - timedelta(days=1)).astimezone(UTC)
+    cti = cti_of(ask)
+    zone = cti.site().site.time_zone
+
+    def instant(moment: Moment, end: int) -> datetime:
+        return (
+            moment.astimezone(UTC) if isinstance(moment, datetime) else whole_days(moment, moment, zone)[end]
+        )
+
+    until = instant(last or cti.clock.now(), 1)
+    since = instant(first or until - timedelta(days=1), 0)
     if not since < until <= since + LONGEST:
         expected = f"a time after `from`, at most {LONGEST.days} days later"
         raise Problem(422, "invalid", errors=[FieldError("to", expected, until.isoformat())])
@@ -37,22 +49,22 @@ async def _rows(ask: Ask, since: datetime, until: datetime) -> figures.Rows:
 @route("GET", f"{V1}/statistics")
 async def statistics(
     ask: Ask,
-    from_: AwareDatetime | None = None,
-    to: AwareDatetime | None = None,
+    from_: Moment | None = None,
+    to: Moment | None = None,
     queue: ShortId | None = None,
     channel: ShortId | None = None,
     advisor: ShortId | None = None,
 ) -> schemas.Statistics:
-    """The figures of features 1.3 for every queue and channel, with their formulas."""
+    """The figures of features 1.3 for every queue and channel, with their formulas; days are the site's."""
+    cti = cti_of(ask)
     since, until = _interval(ask, from_, to)
-    site = cti_of(ask).site().site
-    async with cti_of(ask).counting:
-        now = cti_of(ask).clock.now()
+    async with cti.counting:
+        now = cti.clock.now()
         found = await _rows(ask, since, until)
         told = await asyncio.to_thread(
             figures.statistics,
             found,
-            site,
+            cti.site().site,
             since,
             until,
             queue=queue,
@@ -75,8 +87,8 @@ async def statistics(
 async def list_statistics(
     ask: Ask,
     figure: Annotated[str, StringConstraints(max_length=100)],
-    from_: AwareDatetime | None = None,
-    to: AwareDatetime | None = None,
+    from_: Moment | None = None,
+    to: Moment | None = None,
     queue: ShortId | None = None,
     channel: ShortId | None = None,
     advisor: ShortId | None = None,
@@ -90,7 +102,7 @@ async def list_statistics(
     """
     cti = cti_of(ask)
     since, until = _interval(ask, from_, to)
-    async with cti_of(ask).counting:
+    async with cti.counting:
         now = cti.clock.now()
         found = await _rows(ask, since, until)
         try:

@@ -62,6 +62,7 @@ const path = [
 const contacts = () => ({
   'p-claire': { id: 'p-claire', name: 'Claire Martin', company: 'Atelier Martin', vip: true, language: 'fr', addresses: [{ id: 'a1', kind: 'phone', value: '+33612345678', display: '+33 6 12 34 56 78' }, { id: 'a2', kind: 'phone', value: '+33145556677', display: '+33 1 45 55 66 77' }, { id: 'a3', kind: 'email', value: 'claire@example.org', display: 'claire@example.org' }], cases: rows().filter((one) => one.contact === 'p-claire'), last_interactions: past, merged_from: [{ merge: 'm1', contact: 'p-x', name: 'C. Martin', reason: 'même numéro', at: ago(20 * DAY) }] },
   'p-jules': { id: 'p-jules', name: 'Jules Petit', company: null, vip: false, language: 'fr', addresses: [{ id: 'a4', kind: 'phone', value: '+33698765432', display: '+33 6 98 76 54 32' }], cases: rows().filter((one) => one.contact === 'p-jules'), last_interactions: [], merged_from: [] },
+  'p-visitor': { id: 'p-visitor', name: '', company: null, vip: false, language: 'en', addresses: [{ id: 'a-amina', kind: 'webchat', value: '0199c5d2f3a74b55', display: '0199c5d2f3a74b55' }], cases: [], last_interactions: [], merged_from: [] },
   'p-amina': { id: 'p-amina', name: 'Amina Benali-Charpentier', company: 'Benali & Fils', vip: false, language: 'en', addresses: [{ id: 'a5', kind: 'phone', value: '+33698765432', display: '+33 6 98 76 54 32' }], cases: rows().filter((one) => one.contact === 'p-amina'), last_interactions: past.slice(0, 2), merged_from: [] },
 });
 

@@ -49,7 +49,7 @@ export const messages = {
     claire('m-41', 61, 2 * DAY - 5400, 'advisor', 'Bonjour Madame,\n\nIl est en transit, livraison prévue mardi.\n\nLéa', { subject: 'Re : Colis 8R123 non reçu', status: 'perhaps', detail: 'connection lost after DATA', retryable: true }),
   ],
 };
-const address = { jules: { id: 'a-jules', kind: 'psid', value: '24601', display: 'Jules P.' }, amina: { id: 'a-amina', kind: 'webchat', value: 'w1', display: 'Amina' }, claire: { id: 'a3', kind: 'email', value: 'claire@example.org', display: 'claire@example.org' } };
+const address = { jules: { id: 'a-jules', kind: 'psid', value: '24001000200030013', display: '24001000200030013' }, amina: { id: 'a-amina', kind: 'webchat', value: '0199c5d2f3a74b55', display: '0199c5d2f3a74b55' }, claire: { id: 'a3', kind: 'email', value: 'claire@example.org', display: 'claire@example.org' } };
 export const threads = (scene) => ({
   'c-4519': [{ id: 't-jules', account: 'page', account_name: 'Colis Express', channel: 'messenger', address: address.jules, live: 'n-5', last_in_at: ago(300), last_out: 'm-8',
     window: scene === 'shut' ? { state: 'closed', until: ago(7 * DAY), tag_until: ago(30) } : scene === 'tag' ? { state: 'tag', until: ago(600), tag_until: hence(5 * DAY) } : { state: 'open', until: hence(21 * 3600 + 120), tag_until: hence(7 * DAY) }, composer: channels.messenger }],
@@ -57,8 +57,8 @@ export const threads = (scene) => ({
   'c-4521': [{ id: 't-claire', account: 'contact', account_name: 'contact@colis.example', channel: 'email', address: address.claire, live: 'n-7', last_in_at: ago(2 * DAY), last_out: 'm-41', window: { state: 'open', until: null, tag_until: null }, composer: channels.email }],
 });
 export const work = (interaction) => [
-  interaction('n-5', 'active', { channel: 'messenger', seat: 'chat', account: 'page', thread: 't-jules', contact: 'p-jules', contact_name: 'Jules Petit', address: 'Jules P.', case: 'c-4519', case_number: 4519, queue: 'care', accepted_at: ago(1800), call: null, unread: 1 }),
-  interaction('n-6', 'active', { channel: 'webchat', seat: 'chat', account: 'site', thread: 't-amina', contact: 'p-amina', contact_name: 'Amina Benali-Charpentier', address: 'Amina', case: 'c-4517', case_number: 4517, queue: 'billing', accepted_at: ago(400), call: null, unread: 2, language: 'en' }),
+  interaction('n-5', 'active', { channel: 'messenger', seat: 'chat', account: 'page', thread: 't-jules', contact: 'p-jules', contact_name: 'Jules Petit', address: '24001000200030013', case: 'c-4519', case_number: 4519, queue: 'care', accepted_at: ago(1800), call: null, unread: 1 }),
+  interaction('n-6', 'active', { channel: 'webchat', seat: 'chat', account: 'site', thread: 't-amina', contact: 'p-visitor', contact_name: null, address: '0199c5d2f3a74b55', case: 'c-4517', case_number: 4517, queue: 'billing', accepted_at: ago(400), call: null, unread: 2, language: 'en' }),
   interaction('n-7', 'active', { channel: 'email', seat: 'mail', account: 'contact', thread: 't-claire', contact: 'p-claire', contact_name: 'Claire Martin', address: 'claire@example.org', queue: 'care', accepted_at: ago(DAY), call: null }),
 ];
 export const helps = [
@@ -81,7 +81,7 @@ export const nodes = [{ node: 'choix', title: 'Choix' }, { node: 'suivi', title:
 const inboxRow = (number, name, subject, extra) => ({ case: `c-${number}`, number, subject, state: 'open', tags: [], contact: 'p-jules', contact_name: name, vip: false, channels: ['messenger'], interaction: `i-${number}`, interaction_state: 'waiting', interaction_channel: 'messenger', queue: 'care', advisor: null, last_at: ago(300), last_text: '', last_author: 'customer', unanswered_since: ago(300), opened_at: ago(DAY), address: '24001000200030013', interaction_since: ago(300), ...extra });
 const ROWS = [
   inboxRow(4519, 'Jules Petit', 'Livraison au mauvais étage', { interaction: 'n-5', interaction_state: 'active', advisor: 'lea', last_text: 'Vous êtes là ?', tags: ['livraison'] }),
-  inboxRow(4526, 'Nadège Roussel', 'Colis ouvert à la réception', { last_text: 'Il manque un des deux articles, je vous envoie la photo du carton.', unanswered_since: ago(5400), last_at: ago(5400), tags: ['litige'], vip: true }),
+  inboxRow(4526, null, 'Colis ouvert à la réception', { last_text: 'Il manque un des deux articles, je vous envoie la photo du carton.', unanswered_since: ago(5400), last_at: ago(5400), tags: ['litige'], vip: true }),
   inboxRow(4525, 'Pavel Horák', 'Zásilka / Parcel held at customs', { channels: ['email'], interaction_channel: 'email', queue: 'billing', last_text: 'Please find the invoice attached. What else do you need from me to release the parcel?', unanswered_since: ago(2600), last_at: ago(2600) }),
   inboxRow(4524, 'Amina Benali-Charpentier', 'Remboursement de la commande 77-412', { channels: ['voice', 'webchat'], interaction_channel: 'webchat', queue: 'billing', last_text: 'Is it on its way?', unanswered_since: ago(40), last_at: ago(40) }),
   inboxRow(4523, 'Thomas Nguyen', 'Changement d’adresse avant livraison', { last_text: 'Merci, c’est noté pour jeudi.', last_author: 'advisor', advisor: 'karim', interaction_state: 'active', unanswered_since: null, last_at: ago(9000), state: 'waiting' }),

@@ -8,7 +8,7 @@ import type {
   AccountRow, Board, Case, CaseRow, Channel, Contact, Frame, Help, Interaction, Item, Me, Message, Offer, Pop, Presence,
   QueueRow, Snapshot, Thread, Viewer, Way, WrapupCode,
 } from './wire';
-import { language, n, t, word } from './words.svelte';
+import { language, n, phone, t, word } from './words.svelte';
 
 const OVER = new Set(['ended', 'abandoned', 'interrupted']);
 
@@ -301,7 +301,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
   'offer.made'(desk, offer: Offer) {
     desk.offers = [...desk.offers.filter((one) => one.id !== offer.id), offer];
     if (offer.pop) desk.rememberPop(offer.pop);
-    const who = offer.interaction.contact_name || offer.interaction.address || stranger(offer.interaction);
+    const who = called(offer.interaction);
     desk.urgent = t('offer.announced', {
       channel: word('channel', offer.interaction.channel), who, queue: desk.queueName(offer.interaction.queue),
     });
@@ -364,7 +364,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     if (!mine || known || it.direction !== 'in') return;
     desk.typing = { ...desk.typing, [mine.id]: 0 };
     desk.fresh = { ...desk.fresh, [mine.id]: [...(desk.fresh[mine.id] ?? []), it.id] };
-    const who = mine.contact_name || desk.threads[it.thread]?.address.display || stranger(mine);
+    const who = called(mine);
     desk.polite = t('message.announced', { who, text: it.text || word('message.kind', it.kind) });
     chime('message');
   },
@@ -455,9 +455,17 @@ export function isWritten(one: Interaction): boolean {
   return (one.seat || one.channel) !== 'voice';
 }
 
-/** Somebody of whom neither name nor address is known: callers call, others write. */
-export function stranger(one: Interaction): string {
-  return t(isWritten(one) ? 'who.customer' : 'who.unknown');
+/** What can be read of an address: a number or a mail address is itself, the id of a channel its last signs. `kind` is of an address or of a channel. */
+export function readable(kind: string, value: string | null | undefined): string {
+  if (!value) return '';
+  if (kind === 'voice' || kind === 'phone') return phone(value);
+  if (kind === 'email') return value;
+  return `${desk.channelName(kind === 'psid' ? 'messenger' : kind)} · …${value.slice(-4)}`;
+}
+
+/** How we speak of a customer: by name, by what they call or write from, else as a stranger. */
+export function called(one: Interaction): string {
+  return one.contact_name || readable(one.channel, one.address) || t(isWritten(one) ? 'who.customer' : 'who.unknown');
 }
 
 /** When the queue says so, or says nothing; else the card alone announces the offer. */

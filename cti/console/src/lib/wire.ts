@@ -116,6 +116,8 @@ export interface Message {
   failure: string | null;
   code: string;
   detail: string;
+  /** Of one that needs several parts and did not go whole. */
+  parts: { sent: number; of: number } | null;
   retryable: boolean;
   reply_to: string | null;
   text: string;

@@ -1,6 +1,7 @@
 /** Words, dates and figures in the reader's language. French is the source; English falls back to it. */
 import en from '../i18n/en.json';
 import fr from '../i18n/fr.json';
+import { instant } from './days';
 
 export type Key = keyof typeof fr;
 export type Language = 'fr' | 'en';
@@ -119,14 +120,21 @@ export function clockTime(iso: string | number): string {
   return new Intl.DateTimeFormat(locale(), { hour: '2-digit', minute: '2-digit' }).format(new Date(iso));
 }
 
-export function dateOnly(date: Date): string {
-  return new Intl.DateTimeFormat(locale(), { day: 'numeric', month: 'short', year: 'numeric' }).format(date);
+/** A day as the wire names it. */
+export function dayOnly(day: string): string {
+  return new Intl.DateTimeFormat(locale(), { day: 'numeric', month: 'short', year: 'numeric', timeZone: 'UTC' }).format(instant(day));
+}
+
+/** What people call the time of a zone: heure d’Europe centrale. */
+export function zoneName(zone: string): string {
+  const parts = new Intl.DateTimeFormat(locale(), { timeZone: zone, timeZoneName: 'longGeneric' }).formatToParts(new Date());
+  return parts.find((one) => one.type === 'timeZoneName')?.value ?? zone;
 }
 
 /** For the axis of a plot: the day, with its hour where days are drawn in hours. */
-export function shortTime(at: number, hours: boolean): string {
+export function shortTime(at: number, hours: boolean, zone: string): string {
   const options: Intl.DateTimeFormatOptions = hours ? { weekday: 'short', hour: '2-digit', minute: '2-digit' } : { day: 'numeric', month: 'short' };
-  return new Intl.DateTimeFormat(locale(), options).format(new Date(at));
+  return new Intl.DateTimeFormat(locale(), { ...options, timeZone: zone }).format(new Date(at));
 }
 
 export function fullTime(iso: string): string {
