@@ -30,6 +30,7 @@ class Thing:
     held_until: float | None = None
     wrapup_until: float = 0.0
     extended: bool = False
+    aside: bool = False
 
 
 @dataclass
@@ -77,7 +78,9 @@ class Reference:
         return sum(
             1
             for t in self.things.values()
-            if t.advisor == id and t.state in ("offered", "active") and channel in (None, t.channel)
+            if t.advisor == id
+            and (t.state == "offered" or (t.state == "active" and not t.aside))
+            and channel in (None, t.channel)
         )
 
     def free(self, id: str, channel: str) -> bool:
@@ -286,7 +289,15 @@ class Reference:
             thing.told = told if thing.told is not None else None
             until = thing.wrapup_until if thing.state == "wrapup" else None
             found.append(
-                s.Kept(told, thing.state, thing.advisor, until, thing.extended, tuple(sorted(thing.avoid)))
+                s.Kept(
+                    told,
+                    thing.state,
+                    thing.advisor,
+                    until,
+                    thing.extended,
+                    tuple(sorted(thing.avoid)),
+                    aside=thing.state == "active" and thing.aside,
+                )
             )
         return s.Restore(
             tuple(found),
@@ -364,6 +375,13 @@ class Reference:
                     self.things[event.interaction].priority = event.priority
             case s.Assign():
                 self.assign(event)
+            case s.SetAside():
+                thing = self.things.get(event.interaction)
+                if thing is not None and thing.state == "active" and thing.aside != event.aside:
+                    assert thing.advisor is not None
+                    thing.aside = event.aside
+                    if thing.aside:
+                        self.people[thing.advisor].idle_us = round(self.now * 1e6)
             case s.Tick():
                 pass
             case _:
@@ -381,7 +399,7 @@ class Reference:
             return
         if isinstance(event, s.Accept):
             self.end_offer(thing, "accepted", "").misses = 0
-            thing.state = "active"
+            thing.state, thing.aside = "active", False
             thing.avoid.clear()
             thing.held_until = None
         elif isinstance(event, s.Refuse):
@@ -465,7 +483,7 @@ class Reference:
                 None,
             )
             thing.epoch = event.epoch
-        thing.state, thing.advisor = "active", event.advisor
+        thing.state, thing.advisor, thing.aside = "active", event.advisor, False
         thing.held_until = None
         thing.epoch += 1
         self.out.append(s.Assigned(thing.id, event.advisor, thing.channel, thing.epoch))

@@ -231,6 +231,12 @@ class Machine(RuleBasedStateMachine):
         if id is not None:
             self.pair.tell(what(id))
 
+    @rule(pick=st.integers(0, 50), aside=st.booleans())
+    def put_on_hold(self, pick: int, aside: bool) -> None:
+        id = self._some("active", pick)
+        if id is not None:
+            self.pair.tell(s.SetAside(id, aside))
+
     @rule(pick=st.integers(0, 50), state=st.sampled_from(("waiting", "offered")))
     def hang_up(self, pick: int, state: str) -> None:
         id = self._some(state, pick)

@@ -20,6 +20,7 @@ class Watch:
         self.channel: dict[str, str] = {}
         self.contact: dict[str, str | None] = {}
         self.owner: dict[str, str] = {}
+        self.aside: set[str] = set()  # active and on hold: without a seat
         self.epoch: dict[str, int] = {}
         self.open_offers: dict[int, s.Offered] = {}
         self.offers_seen: set[int] = set()
@@ -56,8 +57,13 @@ class Watch:
                     self.state[event.interaction] = "waiting"
         elif isinstance(event, s.Withdraw) and self.state.get(event.interaction) == "waiting":
             self.leave(event.interaction, "reneged")
+        elif isinstance(event, s.SetAside) and event.aside and self.state.get(event.interaction) == "active":
+            self.aside.add(event.interaction)
         for decision in decisions:
             self.decided(event, decision)
+        if isinstance(event, s.SetAside) and not event.aside:
+            self.aside.discard(event.interaction)
+        self.aside = {id for id in self.aside if self.state.get(id) == "active"}
         if isinstance(event, s.PresenceSet):
             self.presence[event.advisor] = event.presence
         elif isinstance(event, s.ReachSet):
@@ -145,7 +151,10 @@ class Watch:
         used = sum(
             1
             for i, state in self.state.items()
-            if state in ("offered", "active") and self.owner[i] == advisor and self.channel[i] == channel
+            if state in ("offered", "active")
+            and self.owner[i] == advisor
+            and self.channel[i] == channel
+            and i not in self.aside
         )
         assert used <= self.advisors[advisor].seats.get(channel, 0), "I3"
 
