@@ -111,6 +111,12 @@ def attachment(view: AttachmentView) -> s.Attachment:
     )
 
 
+def retryable(view: MessageView) -> bool:
+    """May it be sent again? What is left of it, if some of its parts have gone."""
+    left = view.text[view.gone_chars :].strip() or view.html or view.attachments[view.gone_files :]
+    return view.direction == "out" and view.status in RETRYABLE and bool(left)
+
+
 def message(view: MessageView, site: Site) -> s.Message:
     """The channel is that of its account; "" when the site has no such account any more."""
     writer = next((a for a in site.advisors if a.id == view.by), None) if view.by else None
@@ -139,7 +145,8 @@ def message(view: MessageView, site: Site) -> s.Message:
         failure=view.failure,
         code=view.code,
         detail=view.detail,
-        retryable=view.direction == "out" and view.status in RETRYABLE,
+        parts=s.Parts(sent=view.part, of=view.parts) if view.part else None,
+        retryable=retryable(view),
         reply_to=view.reply_to,
         text=view.text,
         subject=view.subject,

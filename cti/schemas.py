@@ -172,6 +172,13 @@ class Attachment(Wire):
     url: str
 
 
+class Parts(Wire):
+    """How much of a message that needs several parts went for sure."""
+
+    sent: int
+    of: int
+
+
 class Message(Wire):
     """One message of a thread; `quoted` is the folded part of a mail, `by_name` the first name of its writer."""
 
@@ -193,6 +200,7 @@ class Message(Wire):
     failure: str | None
     code: str
     detail: str
+    parts: Parts | None  # of one that did not go whole
     retryable: bool
     reply_to: UUID | None
     text: str

@@ -404,17 +404,20 @@ async def _threads_of_person(cti: Console, case: CaseView) -> list[ThreadView]:
 
 @route("POST", f"{V1}/messages/{{id}}/retry", status=201, problems=(409, 422))
 async def retry(ask: Ask, id: UUID) -> schemas.Message:
-    """Send the words of a failed message again, as a new one. The page asks first: it may arrive twice."""
+    """Send the words of a failed message again, as a new one: those of its parts that did not go.
+
+    The page asks first: it may arrive twice.
+    """
     cti = cti_of(ask)
     failed = await cti.message(id)
-    if failed.direction != "out" or failed.status not in rows.RETRYABLE:
+    if not rows.retryable(failed):
         raise refuse(ask, 409, "not-retryable")
     thread = await cti.stores.messages.thread(failed.thread)
     account, manifest = cti.account(failed.account), cti.manifest_of(failed.account)
     if thread is None or account is None or manifest is None:
         raise Problem(409, "no-account", "The account of this thread is not part of the site any more.")
     tagged = _in_window(ask, manifest, thread.last_in_at)
-    again = [await _attached_again(cti, a) for a in failed.attachments if a.path]
+    again = [await _attached_again(cti, a) for a in failed.attachments[failed.gone_files :] if a.path]
     live = await _living(cti, thread, manifest, failed.case)
     message = _by_advisor(ask, cti.ids(), live.id if live is not None else cti.ids())
     if live is not None:
@@ -430,7 +433,7 @@ async def retry(ask: Ask, id: UUID) -> schemas.Message:
         )
     message = replace(
         message,
-        text=failed.text,
+        text=failed.text[failed.gone_chars :].lstrip() if failed.part else failed.text,
         html=failed.html,
         subject=failed.subject,
         buttons=failed.buttons,

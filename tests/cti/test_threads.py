@@ -15,6 +15,7 @@ import aiohttp
 
 from cti.aio.uploads import KEPT, Uploads
 from routing import models as m
+from routing.channel import Part
 from tests.cti.house import Browser, House, house
 
 PNG = bytes.fromhex(
