@@ -42,6 +42,16 @@ def binding(what: str, host: str, port: int, setting: str) -> Iterator[None]:
         raise CannotStart(_cannot_bind(error, what, host, port, setting)) from error
 
 
+@contextmanager
+def reading_pem(setting: str, path: object) -> Iterator[None]:
+    """Around the reading of certificates: a file that holds none names itself and its setting."""
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one
+        why = error.strerror or error
+        raise CannotStart(f"{path} can't be used as certificates ({why}): look at {setting}.") from error
+
+
 def _cannot_bind(error: OSError, what: str, host: str, port: int, setting: str) -> str:
     at = f"{what} can't listen on {host} port {port}"
     if error.errno == errno.EADDRINUSE:

@@ -223,7 +223,9 @@ class Settings(BaseModel):
     )
 
     # mail
-    mail_host: str = _of("127.0.0.1", "mail", "Address on which mail is taken by SMTP or LMTP.", "IP address")
+    mail_host: str = _of(
+        "127.0.0.1", "mail", "Address on which mail is taken, by SMTP or LMTP.", "IP address"
+    )
     mail_port: int | None = _of(
         None,
         "mail",
@@ -233,7 +235,23 @@ class Settings(BaseModel):
         le=65535,
         shown="no listener",
     )
-    mail_protocol: Literal["smtp", "lmtp"] = _of("smtp", "mail", "What the mail listener speaks.", "protocol")
+    mail_certificate: Path | None = _of(
+        None,
+        "mail",
+        "Certificate and its chain (PEM) with which the mail listener offers STARTTLS.",
+        "file",
+        shown="no STARTTLS",
+    )
+    mail_key: Path | None = _of(
+        None, "mail", "Its private key (PEM).", "file", shown="in the certificate's file"
+    )
+    mail_authority: Path | None = _of(
+        None,
+        "mail",
+        "Authority (PEM) of a company's own mail servers, trusted beside those that the system trusts.",
+        "file",
+        shown="the system's only",
+    )
     mail_max_mb: int = _of(30, "mail", "Largest mail that is taken.", "MB", ge=1, le=200)
 
     # outside

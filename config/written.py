@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,7 +21,7 @@ from uuid import UUID
 import structlog
 from aiohttp import web
 
-from config.failures import binding
+from config.failures import binding, reading_pem
 from config.settings import Settings
 from config.site import shipped_texts
 from cti.aio.sessions import client_address
@@ -34,6 +35,7 @@ from routing.aio.hooks import Hooks
 from routing.aio.links import Links
 from routing.aio.mail import FileCursors, Mailbox, MailListener, Parser, Sender, showing, trusting
 from routing.aio.outbox import Courier
+from routing.aio.tokens import Tokens
 from routing.aio.visitors import Visitors
 from routing.channel import Peer, PushCall, Reply
 from routing.channels import CHANNELS, MANIFESTS, email
@@ -137,7 +139,8 @@ class Written:
         stack.push_async_callback(files.close)
         self.parser = Parser()
         stack.push_async_callback(self.parser.close)
-        self._trusted = _read("MONOFIL_MAIL_AUTHORITY", trusting, settings.mail_authority)
+        with reading_pem("MONOFIL_MAIL_AUTHORITY", settings.mail_authority):
+            self._trusted = trusting(settings.mail_authority)
         self._tokens = Tokens(self.clock, tls=self._trusted)
         self.links = Links(
             public_url=public_url, secret=self._key, clock=self.clock, messages=stores.messages, files=files
@@ -224,7 +227,8 @@ class Written:
         settings = self.settings
         if settings.mail_certificate is None:
             return None
-        return _read("MONOFIL_MAIL_CERTIFICATE", showing, settings.mail_certificate, settings.mail_key)
+        with reading_pem("MONOFIL_MAIL_CERTIFICATE", settings.mail_certificate):
+            return showing(settings.mail_certificate, settings.mail_key)
 
     async def act(self, thread: UUID, act: str, name: str) -> None:
         """Typing and seen, shown to the customer where the channel can."""

@@ -21,7 +21,7 @@ import threading
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta
 from email.utils import format_datetime
@@ -37,6 +37,7 @@ from prometheus_client import Counter
 
 from routing.aio.clock import SystemClock
 from routing.aio.reader import CPU_S, MOST_FRAME_BYTES, load
+from routing.aio.tokens import NoToken, Tokens
 from routing.channel import Heard, MailCall, Reply
 from routing.channels import email
 from routing.models import Clock
@@ -54,6 +55,31 @@ TAKEN = Counter(
 READ = Counter("monofil_mails_read_total", "Mails taken apart, by what came of it", ["result"])
 
 log = structlog.get_logger()
+
+
+def trusting(authority: Path | None) -> ssl.SSLContext:
+    """What the system trusts, and a company's own authority (a file of PEM certificates)."""
+    context = ssl.create_default_context()
+    if authority is not None:
+        context.load_verify_locations(authority)
+    return context
+
+
+def showing(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """What our listener shows: PEM files, the certificate's chain in the first, which may hold the key too."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def _distrust(error: BaseException | None) -> str:
+    """Why a server's certificate is refused; "" for errors of another kind."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"certificate refused: {error.verify_message}"
+        error = error.__cause__ or error.__context__
+    return ""
+
 
 # Listening
 
@@ -378,6 +404,7 @@ POLL_S = 60.0
 IDLE_S = 300.0  # an idle command is renewed then; servers end one after 29 minutes (RFC 2177)
 IMAP_TIMEOUT = SocketTimeout(10.0, 60.0)  # seconds to connect, to read
 BACKOFF_S = (1.0, 60.0)
+REFUSED_S = (300.0, 3600.0)  # after a refused login: more tries an hour might lock the account
 STORE_S = 5.0  # the longest that closing waits for a mail that is being stored
 SEEN = b"\\Seen"
 RESCAN = 200  # Message-IDs asked for at once
@@ -406,6 +433,8 @@ class Mailbox:
         poll_s: float = POLL_S,
         idle_s: float = IDLE_S,
         backoff_s: tuple[float, float] = BACKOFF_S,
+        refused_s: tuple[float, float] = REFUSED_S,
+        tokens: Tokens | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._account = account
@@ -418,14 +447,16 @@ class Mailbox:
         self._poll_s = poll_s
         self._idle_s = idle_s
         self._backoff_s = backoff_s
+        self._refused_s = refused_s
         self._clock = clock or SystemClock()
+        self._tokens = tokens or Tokens(self._clock, tls=tls)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._client: IMAPClient | None = None
         self._asked: concurrent.futures.Future[Any] | None = None
         self._thread: threading.Thread | None = None
         self._idle = False
-        self._state = ""
+        self._state = ("", "")
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -456,7 +487,7 @@ class Mailbox:
     # In the thread
 
     def _run(self) -> None:
-        wait_s = self._backoff_s[0]
+        waits = self._waits()
         try:
             while not self._stop.is_set():
                 try:
@@ -464,27 +495,33 @@ class Mailbox:
                 except Exception as e:
                     if self._stop.is_set():
                         return
-                    reason = (
-                        "login refused" if isinstance(e, LoginError) else f"{type(e).__name__}: {e}"[:200]
-                    )
-                    if self._state == "up":
-                        wait_s = self._backoff_s[0]
+                    if self._state[0] == "up":
+                        waits = self._waits()
                     if not isinstance(e, Unavailable):
-                        self._say("down", reason)
-                    self._stop.wait(wait_s)
-                    wait_s = min(wait_s * 2, self._backoff_s[1])
+                        self._say("down", _why(e))
+                    self._wait_for(next(waits[_refused(e)]))
         finally:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._ended.set)
 
+    def _wait_for(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+
+    def _waits(self) -> dict[bool, Iterator[float]]:
+        """Seconds to wait after an error, and after a refused login (True): longer each time."""
+        return {
+            False: _doubling(*self._backoff_s),
+            True: _doubling(*self._refused_s),
+        }
+
     def _say(self, state: str, reason: str = "") -> None:
-        if state == self._state:
+        if (state, reason) == self._state:
             return
         if state == "down":
             log.warning("a mailbox cannot be read", account=self._account.id, reason=reason)
         if self._told is not None:
             self._loop.call_soon_threadsafe(self._told, self._account.id, state, reason)
-        self._state = state
+        self._state = (state, reason)
 
     def _ask(self, coroutine: Any) -> Any:
         with self._lock:
@@ -518,9 +555,21 @@ class Mailbox:
                 raise ConnectionAbortedError("closing")
         if how == "starttls":
             client.starttls(context)
-        user = settings.get("imap_user") or settings["address"]
-        client.login(user, self._secrets.get("imap_password", ""))
+        self._log_in(client, settings.get("imap_user") or settings["address"])
         return client
+
+    def _log_in(self, client: IMAPClient, user: str) -> None:
+        if self._account.settings.get("auth") != "xoauth2":
+            client.login(user, self._secrets.get("imap_password", ""))
+            return
+        token = self._ask(self._tokens.token(self._account, self._secrets))
+        try:
+            client.sasl_login("XOAUTH2", _bearer(user, token))
+        except LoginError as e:
+            if not _refused(e):
+                raise
+            token = self._ask(self._tokens.token(self._account, self._secrets, refused=token))
+            client.sasl_login("XOAUTH2", _bearer(user, token))
 
     def _follow(self) -> None:
         try:
@@ -635,6 +684,33 @@ class Mailbox:
         client.idle_done()
 
 
+def _doubling(first: float, most: float) -> Iterator[float]:
+    while True:
+        yield first
+        first = min(first * 2, most)
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a login would be refused again; a server that is only busy says so (RFC 5530)."""
+    busy = re.search(r"\[(?:UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\]", str(error))
+    return isinstance(error, NoToken) or (isinstance(error, LoginError) and not busy)
+
+
+def _why(error: Exception) -> str:
+    """For the board."""
+    if isinstance(error, LoginError) and _refused(error):
+        return "login refused"
+    if isinstance(error, NoToken):
+        return f"login refused: {error}"[:200]
+    return (_distrust(error) or f"{type(error).__name__}: {error}")[:200]
+
+
+def _bearer(user: str, token: str) -> Callable[[bytes], bytes]:
+    """XOAUTH2 as Google and Microsoft document it: one answer, then an empty one to a refusal's reasons."""
+    answers = iter([f"user={user}\x01auth=Bearer {token}\x01\x01".encode()])
+    return lambda challenge: next(answers, b"")
+
+
 def _cut(client: IMAPClient) -> None:
     """Ends a connection that another thread is reading: it wakes with an error."""
     with contextlib.suppress(OSError, AttributeError):
@@ -668,6 +744,7 @@ def _notice(header: bytes, size: int) -> bytes:
 # Sending
 
 SEND_TIMEOUT_S = 60.0
+AUTHENTICATION_FAILED = 535  # RFC 4954 6
 
 
 class Sender:
@@ -682,11 +759,13 @@ class Sender:
         *,
         tls: ssl.SSLContext | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
+        tokens: Tokens | None = None,
         clock: Clock | None = None,
     ):
         self._tls = tls
         self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
+        self._tokens = tokens or Tokens(self._clock, tls=tls)
 
     async def send(self, account: Account, secrets: Mapping[str, str], call: MailCall) -> Reply:
         settings = account.settings
@@ -714,7 +793,7 @@ class Sender:
         try:
             await client.connect()
             if user:
-                await client.login(user, secrets.get("smtp_password", ""))
+                await self._log_in(client, account, secrets)
             size = [f"SIZE={len(content)}"] if client.supports_extension("size") else []
             await client.mail(call.sender, options=size)
             await client.rcpt(call.to)
@@ -734,10 +813,27 @@ class Sender:
             return Reply(
                 max(0, int(e.code)), body=e.message.encode("utf-8", "replace"), lost=given and e.code < 200
             )
+        except NoToken as e:
+            return Reply(AUTHENTICATION_FAILED, body=str(e).encode("utf-8", "replace"))
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as e:
+            if why := _distrust(e):
+                return Reply(0, body=f"{host}: {why}".encode("utf-8", "replace"), stranger=True)
             return Reply(0, body=f"{type(e).__name__}: {e}"[:300].encode("utf-8", "replace"), lost=given)
         finally:
             client.close()
+
+    async def _log_in(self, client: aiosmtplib.SMTP, account: Account, secrets: Mapping[str, str]) -> None:
+        user = account.settings["smtp_user"]
+        if account.settings.get("auth") != "xoauth2":
+            await client.login(user, secrets.get("smtp_password", ""))
+            return
+        token = await self._tokens.token(account, secrets)
+        try:
+            await client.auth_xoauth2(user, token)
+        except aiosmtplib.SMTPAuthenticationError as e:
+            if e.code != AUTHENTICATION_FAILED:
+                raise
+            await client.auth_xoauth2(user, await self._tokens.token(account, secrets, refused=token))
 
 
 def _loopback(host: str) -> bool:

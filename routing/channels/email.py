@@ -66,20 +66,23 @@ MANIFEST: Final = Manifest(
     settings=("address",),
     optional=(
         "smtp_host", "smtp_port", "smtp_user", "smtp_tls", "imap_host", "imap_port", "imap_user", "imap_folder",
-        "imap_tls", "listen", "authserv_id", "own_addresses",
+        "imap_tls", "listen", "authserv_id", "own_addresses", "auth", "oauth_url", "oauth_client", "oauth_scope",
     ),
     kinds={
         "address": "address", "own_addresses": "addresses", "smtp_port": "port", "imap_port": "port",
         "smtp_tls": "tls|starttls|none", "imap_tls": "tls|starttls|none", "listen": "yes|no",
+        "auth": "password|xoauth2", "oauth_url": "url",
     },
     identity="address",
     useless_without={
         "smtp_user": "smtp_host", "imap_user": "imap_host", "imap_port": "imap_host", "imap_folder": "imap_host",
-        "imap_tls": "imap_host",
+        "imap_tls": "imap_host", "oauth_url": "auth", "oauth_client": "oauth_url", "oauth_scope": "oauth_url",
     },
     signs_with=frozenset({"advisor.first_name", "account.name", "case.number"}),
-    secrets=("smtp_password", "imap_password", "token_key"),
-    optional_secrets=frozenset({"smtp_password", "imap_password"}),
+    secrets=("smtp_password", "imap_password", "oauth_token", "oauth_secret", "oauth_refresh", "token_key"),
+    optional_secrets=frozenset(
+        {"smtp_password", "imap_password", "oauth_token", "oauth_secret", "oauth_refresh"}
+    ),
     made_secrets=frozenset({"token_key"}),
 )  # fmt: skip
 
@@ -959,6 +962,8 @@ def _result(reply: Reply, id_: str) -> Result:
     if reply.lost:
         return Perhaps(f"the connection ended after the mail was handed over ({reply.status})")
     code, why = str(reply.status), reply.body.decode("utf-8", "replace")[:500]
+    if reply.stranger:
+        return Failed(Failure.ACCOUNT, "certificate", why)
     if 200 <= reply.status < 300:
         return Sent(id_)
     if reply.status in (530, 534, 535, 538):

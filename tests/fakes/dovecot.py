@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import hmac
+import json
 import os
 import pwd
 import shutil
@@ -14,6 +18,7 @@ from pathlib import Path
 
 PROGRAM = shutil.which("dovecot") or "/usr/sbin/dovecot"
 PASSWORD = "sesame-42"
+KEY = b"the key of those who make tokens"
 START_S = 15.0
 
 CONFIG = """
@@ -23,9 +28,10 @@ base_dir = {home}/run
 state_dir = {home}/state
 instance_name = monofil-test-{port}
 log_path = {home}/log
-ssl = no
+ssl = {ssl}
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = {mechanisms}
+auth_failure_delay = 0
 mail_location = maildir:~/Maildir
 first_valid_uid = 1
 default_login_user = {login}
@@ -33,8 +39,7 @@ default_internal_user = {internal}
 default_internal_group = {group}
 default_process_limit = 20
 passdb {{
-  driver = static
-  args = password={password}
+  driver = {passwords}
 }}
 userdb {{
   driver = static
@@ -45,13 +50,17 @@ service imap-login {{
     port = {port}
   }}
   inet_listener imaps {{
-    port = 0
+    port = {tls_port}
+    ssl = yes
   }}
   chroot =
 }}
 {more}
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =
@@ -59,22 +68,46 @@ service stats {{
 """
 
 
+TOKENS = """
+introspection_mode = local
+local_validation_key_dict = fs:posix:prefix={home}/keys/
+username_attribute = sub
+"""
+
+
 class Dovecot:
     """One server; any user, one password. Mails are dropped into a user's Maildir as an MTA would."""
 
-    def __init__(self, more: str = "") -> None:
-        """`more`: lines of configuration."""
+    def __init__(
+        self, more: str = "", *, certificate: tuple[Path, Path] | None = None, tokens: bool = False
+    ) -> None:
+        """`more`: lines of configuration. `certificate`: (its file, its key's), for STARTTLS and for `tls_port`.
+
+        `tokens`: users come with what `token` makes (XOAUTH2), not with the password.
+        """
         self.home = Path(tempfile.mkdtemp(prefix="monofil-imap-", dir="/tmp"))
         self.home.chmod(0o755)
         root = os.getuid() == 0
         self._owner = pwd.getpwnam("nobody") if root else pwd.getpwuid(os.getuid())
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        with socket.socket() as one, socket.socket() as two:
+            for probe in (one, two):
+                probe.bind(("127.0.0.1", 0))
+            self.port, self.tls_port = (int(probe.getsockname()[1]) for probe in (one, two))
+        ssl, passwords = "no", f"static\n  args = password={PASSWORD}"
+        if certificate is not None:
+            ssl = "yes\nssl_cert = <{}\nssl_key = <{}".format(*certificate)
+        if tokens:
+            passwords = f"oauth2\n  mechanisms = xoauth2\n  args = {self.home}/tokens.conf"
+            (self.home / "tokens.conf").write_text(TOKENS.format(home=self.home))
+            keys = self.home / "keys" / "default" / "HS256"
+            keys.mkdir(parents=True)
+            (keys / "default").write_text(base64.b64encode(KEY).decode())
         me = self._owner.pw_name
         (self.home / "dovecot.conf").write_text(
             CONFIG.format(
-                home=self.home, port=self.port, password=PASSWORD, uid=self._owner.pw_uid, gid=self._owner.pw_gid,
+                home=self.home, port=self.port, tls_port=self.tls_port if certificate else 0, ssl=ssl,
+                passwords=passwords, mechanisms="xoauth2" if tokens else "plain login",
+                uid=self._owner.pw_uid, gid=self._owner.pw_gid,
                 login="dovenull" if root else me, internal="dovecot" if root else me,
                 more=more, group="dovecot" if root else str(self._owner.pw_gid),
             )
@@ -149,3 +182,14 @@ class Dovecot:
         uids = self.folder(user) / "dovecot-uidlist"
         uids.write_text("3 V1234567 N1 G0123456789abcdef0123456789abcdef\n")
         self._own(uids)
+
+
+def token(user: str, until: float) -> str:
+    """An access token (RFC 7519, HS256) that ends at `until`, in unix seconds."""
+    said = {"sub": user, "iat": int(until) - 3600, "exp": int(until)}
+    parts = b".".join(_url(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, said))
+    return (parts + b"." + _url(hmac.new(KEY, parts, hashlib.sha256).digest())).decode()
+
+
+def _url(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")

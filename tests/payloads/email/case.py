@@ -83,6 +83,9 @@ CASE = Case(
     secrets={
         "smtp_password": "smtp-word-of-the-case",
         "imap_password": "imap-word-of-the-case",
+        "oauth_token": "token-of-the-case",
+        "oauth_secret": "secret-of-the-case",
+        "oauth_refresh": "refresh-of-the-case",
         "token_key": "token-key-of-the-case",
     },
     bodies={
