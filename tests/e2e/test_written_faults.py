@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import hashlib
+import hmac
 import os
 import re
 import socket
@@ -16,12 +18,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import aiohttp
 import aiosmtplib
 import pytest
 import pytest_asyncio
+from yarl import URL
 
+from config.written import own_key
 from tests.e2e.counter import BOX_ADDRESS, ROBOT_ADDRESS, Counter, open_counter
 from tests.e2e.hotline import LONG_S, a_moment
 from tests.e2e.served import Served
@@ -292,6 +297,99 @@ async def test_forged_references_and_tokens_join_no_case(counter: Counter) -> No
             "SELECT case_id, contact FROM message WHERE external_id = $1", id_
         )
         assert found["case_id"] != mine["case_id"], name
+
+
+# Files
+
+
+async def test_a_forged_link_opens_no_file_and_a_genuine_one_shows_nothing_in_a_page(
+    counter: Counter,
+) -> None:
+    """Faults.md row 34. Only the server can make a link; here it is made with its own key."""
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "files@client.example", BOX_ADDRESS, "Deux pièces"
+    mail.set_content("Voici")
+    page = b"<html><script>alert(1)</script></html>"
+    mail.add_attachment(page, "text", "html", filename="page.html")
+    mail.add_attachment(png(3, 3), "image", "png", filename="../../a\u202egnp.html")
+    mail.add_attachment(png(50_000, 50_000), "image", "png", filename="refused.png")
+    await counter.mails(mail.as_bytes(), "files@client.example")
+    await counter.until_handled()
+    rows = await counter.hotline.sql(
+        "SELECT a.id, a.state, d.name FROM attachment a JOIN attachment_data d ON d.attachment = a.id"
+        " JOIN message_data m ON m.message = a.message WHERE m.subject = 'Deux pièces'"
+    )
+    ids = {row["name"].rpartition(".")[0]: row["id"] for row in rows}
+    assert {row["name"]: row["state"] for row in rows if row["name"] == "refused.png"} != {
+        "refused.png": "stored"
+    }
+    html, refused = ids["page"], ids["refused"]
+    [picture] = set(ids.values()) - {html, refused}
+    key = own_key(counter.hotline.server.folder)
+
+    def query(id: object, ahead_s: float = 600, of: bytes = key) -> dict[str, str]:
+        until = int(time.time() + ahead_s)
+        proof = hmac.new(of, f"{id} {until}".encode(), hashlib.sha256).hexdigest()
+        return {"until": str(until), "proof": proof}
+
+    good = query(html)
+    until, proof = good["until"], good["proof"]
+    forged: list[tuple[str, Any]] = [
+        (f"/files/{html}", about)
+        for about in (
+            {}, {"until": until}, {"proof": proof}, {"until": until, "proof": ""}, {"until": "", "proof": proof},
+            {"until": until, "proof": proof[:-1]}, {"until": until, "proof": proof + "0"},
+            {"until": until, "proof": proof.upper()}, {"until": until, "proof": "0" * 64},
+            {"until": until, "proof": "é" * 64}, {"until": until, "proof": "f" * 5000},
+            {"until": str(int(until) + 1), "proof": proof}, {"until": str(int(until) - 1), "proof": proof},
+            {"until": "9" * 5000, "proof": proof}, {"until": "-1", "proof": proof}, {"until": "1e99", "proof": proof},
+            {"until": "NaN", "proof": proof}, {"until": f"{until}\0", "proof": proof},
+            [("until", str(int(until) + 9999)), ("until", until), ("proof", proof)],
+            [("until", until), ("proof", ""), ("proof", proof)],
+            query(picture), query(html, -2), query(html, of=b""), query(html, of=b"s" * 32),
+            query(str(html).upper()), query(html, of=str(html).encode()),
+        )
+    ]  # fmt: skip
+    forged += [
+        (f"/files/{path}", good)
+        for path in (
+            picture, UUID(int=0), f"{html}/..", f"../files/{picture}", f"%2e%2e/{html}", f"{html}%00", f"{html}.html",
+            f"{html}/{picture}", "..%2f..%2fkey", "key", "",
+        )
+    ]  # fmt: skip
+    forged.append((f"/files/{refused}", query(refused)))
+    forged.append((f"/files/{UUID(int=7)}", query(UUID(int=7))))
+    async with aiohttp.ClientSession() as http:
+
+        async def ask(path: str, about: Any, method: str = "GET", **headers: str) -> tuple[int, Any, bytes]:
+            url = URL(f"{counter.http}{path}", encoded=True).with_query(about)
+            async with http.request(method, url, headers=headers) as answer:
+                return answer.status, answer.headers, await answer.read()
+
+        for id, content, type_ in (
+            (html, page, "application/octet-stream"),
+            (picture, png(3, 3), "image/png"),
+        ):
+            status, headers, body = await ask(f"/files/{id}", query(id))
+            assert (status, body) == (200, content)
+            assert headers["Content-Type"] == type_, "what its bytes are"
+            assert headers["Content-Disposition"].startswith("attachment; filename*=UTF-8''")
+            assert not set("\r\n/\u202e") & set(headers["Content-Disposition"])
+            assert headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+            assert (headers["X-Frame-Options"], headers["X-Content-Type-Options"]) == ("DENY", "nosniff")
+            assert headers["Cache-Control"] == "private, no-store"
+        _, _, front = await ask("/", {})  # whatever path there is none for, the console's own page shows
+        for path, about in forged:
+            status, headers, body = await ask(path, about)
+            assert status == 404 or body == front, (path, about, status)
+            assert page not in body
+            assert headers["X-Frame-Options"] == "DENY"
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            assert (await ask(f"/files/{html}", good, method))[0] == 405, method
+        sly = {"X-Original-URL": f"/files/{html}", "X-Forwarded-Host": "evil.example", "Range": "bytes=0-0"}
+        assert (await ask(f"/files/{picture}", good, **sly))[0] == 404
+        assert (await ask(f"/api/v1/attachments/{html}", good))[0] == 401, "a link is no session"
+        assert (await ask(f"/files/{html}", good, Range="bytes=6-13"))[2] == b"<script>"
 
 
 # A page that stops reading
