@@ -2,15 +2,16 @@
 // <script src="https://hotline.example/chat/widget.js" data-account="site" async></script>
 import { STYLE } from './style';
 import { Wire, type Frame, type Out } from './wire';
-import { language, say, words, type Words } from './words';
+import { language, say, waiting, words, type Words } from './words';
 
 const SCRIPT = document.currentScript as HTMLScriptElement | null;
 const FIELDS = ['name', 'email', 'phone', 'case'];
 const TYPING_MS = 3000;
+const NEAR_PX = 60;
 const TYPES = 'image/png,image/jpeg,image/gif,image/webp,audio/*,application/pdf,text/plain,.docx,.xlsx,.odt,.ods';
 
 interface Author { kind: string; name: string }
-interface Said { text: string; author: Author; client_id?: string; buttons?: { title: string; payload: string }[]; attachments?: { name: string; url: string }[] }
+interface Said { text: string; author: Author; left?: boolean; client_id?: string; buttons?: { title: string; payload: string }[]; attachments?: { name: string; url: string }[] }
 
 function make<K extends keyof HTMLElementTagNameMap>(tag: K, about: Partial<HTMLElementTagNameMap[K]> & Record<string, unknown> = {}, ...inside: (Node | string)[]): HTMLElementTagNameMap[K] {
   const made = document.createElement(tag);
@@ -21,6 +22,31 @@ function make<K extends keyof HTMLElementTagNameMap>(tag: K, about: Partial<HTML
   made.append(...inside);
   return made;
 }
+
+/** A paper clip: drawn, for not every device has a sign for it. */
+function clip(): SVGElement {
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  const path = document.createElementNS('http://www.w3.org/2000/svg', 'path');
+  svg.setAttribute('viewBox', '0 0 24 24');
+  svg.setAttribute('aria-hidden', 'true');
+  path.setAttribute('d', 'm20 11-8.5 8.5a5 5 0 0 1-7-7L13 4a3.3 3.3 0 0 1 4.7 4.7L9.4 17a1.7 1.7 0 0 1-2.4-2.4l7.6-7.6');
+  svg.append(path);
+  return svg;
+}
+
+/** A question with two answers. */
+function ask(question: string, yes: string, no: string, answer: (yes: boolean) => void): HTMLElement {
+  const button = (word: string, said: boolean) => make('button', { type: 'button', className: 'side', onclick: () => answer(said) }, word);
+  return make('div', { className: 'note', role: 'group', 'aria-label': question, hidden: true }, make('p', {}, question), button(yes, true), ' ', button(no, false));
+}
+
+/** Words of a live region: set only when they are others, so that they are read aloud once. */
+function tell(region: HTMLElement, text: string): void {
+  region.hidden = !text;
+  if (region.textContent !== text) region.textContent = text;
+}
+
+const unique = (): string => crypto.getRandomValues(new Uint32Array(3)).join('-');
 
 class Chat extends HTMLElement {
   private built = false;
@@ -33,6 +59,11 @@ class Chat extends HTMLElement {
   private log!: HTMLElement;
   private quick!: HTMLElement;
   private note!: HTMLElement;
+  private wait!: HTMLElement;
+  private ending!: HTMLElement;
+  private endButton!: HTMLButtonElement;
+  private mail!: HTMLElement;
+  private address!: HTMLInputElement;
   private typing!: HTMLElement;
   private error!: HTMLElement;
   private consent!: HTMLElement;
@@ -46,6 +77,8 @@ class Chat extends HTMLElement {
   private told = 0; // when we last said that the visitor types
   private quiet = 0;
   private asked = false;
+  private low = true; // the last message is in sight
+  private reachable = false; // an address for the answer is known
 
   connectedCallback(): void {
     if (!this.built) this.build();
@@ -94,7 +127,7 @@ class Chat extends HTMLElement {
     const w = (this.w = words(this.tongue));
     const server = this.getAttribute('server') ?? new URL(SCRIPT?.src ?? location.href).origin;
     const base = `${server.replace(/\/$/, '')}/chat/${encodeURIComponent(this.getAttribute('account') ?? '')}`;
-    this.wire = new Wire(base, () => this.hello(), { hear: (frame) => this.hear(frame), state: (up) => (this.lost.hidden = up) });
+    this.wire = new Wire(base, () => this.hello(), { hear: (frame) => this.hear(frame), state: (up) => tell(this.lost, up ? '' : w.lost) });
     const root = this.attachShadow({ mode: 'open' });
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(STYLE);
@@ -104,26 +137,31 @@ class Chat extends HTMLElement {
     this.launch = make('button', { type: 'button', className: 'launch', 'aria-expanded': 'false', onclick: () => this.show(true) }, w.title, this.badge);
     this.log = make('div', { className: 'log', role: 'log', 'aria-label': w.log, 'aria-live': 'polite', tabIndex: 0 });
     this.quick = make('div', { className: 'quick', role: 'group', hidden: true });
-    this.note = make('div', { className: 'note', hidden: true });
-    this.lost = make('div', { className: 'note', role: 'status', hidden: true }, w.lost);
+    this.note = make('div', { className: 'note', role: 'status', hidden: true });
+    this.lost = make('div', { className: 'note', role: 'status', hidden: true });
+    this.wait = make('div', { className: 'wait', role: 'status', hidden: true });
     this.typing = make('div', { className: 'typing', role: 'status' });
     this.error = make('p', { className: 'error', role: 'alert', hidden: true });
-    this.consent = make('div', { className: 'note', role: 'group', 'aria-label': w.keep, hidden: true }, make('p', {}, w.keep),
-      make('button', { type: 'button', className: 'side', onclick: () => this.answered(true) }, w.yes), ' ',
-      make('button', { type: 'button', className: 'side', onclick: () => this.answered(false) }, w.no));
+    this.consent = ask(w.keep, w.yes, w.no, (yes) => this.answered(yes));
+    this.ending = ask(w.endAsk, w.endYes, w.endNo, (yes) => this.ended(yes));
+    this.endButton = make('button', { type: 'button', className: 'end', hidden: true, onclick: () => this.askEnd() }, w.end);
+    this.address = make('input', { type: 'email', autocomplete: 'email', id: 'mail' });
+    this.mail = make('div', { className: 'mail', hidden: true }, make('label', { htmlFor: 'mail' }, w.mail), this.address);
     this.text = make('textarea', { rows: 2, maxLength: 4000, 'aria-label': w.write, placeholder: w.write, onkeydown: (event: KeyboardEvent) => this.typed(event) });
     const file = make('input', { type: 'file', hidden: true, accept: TYPES, onchange: () => void this.attach(file) });
-    const compose = make('form', { onsubmit: (event: Event) => this.send(event) }, this.text, file,
-      make('button', { type: 'button', className: 'side', 'aria-label': w.attach, title: w.attach, onclick: () => file.click() }, '📎'),
+    const compose = make('form', { noValidate: true, onsubmit: (event: Event) => this.send(event) }, this.mail, this.text, file,
+      make('button', { type: 'button', className: 'side', 'aria-label': w.attach, title: w.attach, onclick: () => file.click() }, clip()),
       make('button', { type: 'submit', className: 'main' }, w.send));
     this.phone = make('input', { type: 'tel', autocomplete: 'tel', id: 'phone', required: true });
     this.callForm = make('form', { hidden: true, onsubmit: (event: Event) => this.callMe(event) }, make('label', { htmlFor: 'phone' }, w.phone), this.phone,
       make('button', { type: 'submit', className: 'main' }, w.ask), make('button', { type: 'button', className: 'side', onclick: () => this.calling(false) }, w.cancel));
     this.panel = make('section', { className: 'panel', role: 'dialog', 'aria-label': w.title, hidden: true, onkeydown: (event: KeyboardEvent) => this.leave(event) },
-      make('header', {}, make('h2', {}, w.title), make('button', { type: 'button', className: 'call', onclick: () => this.calling(this.callForm.hidden) }, w.callMe),
+      make('header', {}, make('h2', {}, w.title), make('button', { type: 'button', className: 'call', onclick: () => this.calling(this.callForm.hidden) }, w.callMe), this.endButton,
         make('button', { type: 'button', 'aria-label': w.close, title: w.close, onclick: () => this.show(false) }, '✕')),
-      this.lost, this.note, this.log, this.typing, this.quick, this.consent, this.error, this.callForm, compose);
+      this.lost, this.note, this.wait, this.log, this.typing, this.quick, this.consent, this.ending, this.error, this.callForm, compose);
     root.append(this.launch, this.panel);
+    this.log.onscroll = () => (this.low = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR_PX);
+    new ResizeObserver(() => this.low && this.foot()).observe(this.log);
   }
 
   private hello(): Out {
@@ -144,13 +182,16 @@ class Chat extends HTMLElement {
       this.wire.open();
       this.text.focus();
       this.look();
-      this.log.scrollTop = this.log.scrollHeight;
+      this.foot();
     } else this.launch.focus();
   }
 
   /** An answer of `false` would take the key away from whom it is for. */
   private leave(event: KeyboardEvent): void {
-    if (event.key === 'Escape') this.show(false);
+    if (event.key !== 'Escape') return;
+    if (!this.ending.hidden) this.ended(false);
+    else if (!this.callForm.hidden) this.calling(false);
+    else this.show(false);
   }
 
   /** What is shown has been read. */
@@ -176,27 +217,37 @@ class Chat extends HTMLElement {
     const w = this.w;
     if (type === 'message') this.message(data as unknown as Said, seq ?? 0);
     else if (type === 'welcome') this.welcome(data);
+    else if (type === 'state') this.stands(data);
     else if (type === 'typing') this.types(data.on === true, String(data.name ?? ''));
     else if (type === 'transfer') {
-      const name = String(data.name ?? '') || w.someone;
-      this.line(data.to === 'advisor' ? say(w.joined, { name }) : Number(data.queue_position) > 1 ? say(w.place, { n: Number(data.queue_position) }) : w.queue);
-    } else if (type === 'ended') this.line(w.ended);
-    else if (type === 'status') this.marked(data);
+      if (data.to === 'advisor') this.line(say(w.joined, { name: String(data.name ?? '') || w.someone }));
+    } else if (type === 'ended') {
+      this.offer([]);
+      this.types(false, '');
+      this.line(data.by === 'visitor' ? w.left : w.ended);
+    } else if (type === 'status') this.marked(data);
     else if (type === 'error') this.refused(data);
   }
 
   private welcome(data: Record<string, unknown>): void {
     if (this.agreed()) this.keep();
-    this.note.replaceChildren();
-    this.note.hidden = data.open === true;
-    if (data.open === true) return;
     const mail = String(data.email ?? '');
-    this.note.append(this.w.shut);
-    if (mail) this.note.append(` ${this.w.orMail} `, make('a', { href: `mailto:${mail}` }, mail));
-    this.note.append('.');
+    this.note.replaceChildren(this.w.shut, ...(mail ? [` ${this.w.orMail} `, make('a', { href: `mailto:${mail}` }, mail)] : []), '.');
+    this.reachable = data.reachable === true;
+    this.stands(data);
+  }
+
+  /** Whether somebody is there, whether something goes on, and how long the visitor still waits. */
+  private stands(data: Record<string, unknown>): void {
+    this.note.hidden = data.open === true;
+    this.endButton.hidden = data.live !== true;
+    if (data.live !== true) this.ending.hidden = true;
+    tell(this.wait, data.waiting === true ? waiting(this.w, data.queue_position as number | null, data.wait_estimate as [number, number] | null) : '');
+    this.mail.hidden = this.reachable || (data.open === true && data.waiting !== true);
   }
 
   private message(said: Said, seq: number): void {
+    if (said.left) return this.line(this.w.left);
     const mine = said.author.kind === 'visitor';
     const there = said.client_id ? this.own.get(said.client_id) : undefined;
     const item = this.item(said.author, said.text, said.attachments ?? []);
@@ -209,7 +260,7 @@ class Chat extends HTMLElement {
     }
     this.offer(mine ? [] : (said.buttons ?? []));
     this.types(false, '');
-    this.log.scrollTop = this.log.scrollHeight;
+    this.foot();
     if (mine) return;
     if (this.panel.hidden || document.hidden) {
       this.unread += 1;
@@ -218,19 +269,23 @@ class Chat extends HTMLElement {
     } else this.look();
   }
 
+  private foot(): void {
+    this.log.scrollTop = this.log.scrollHeight;
+  }
+
   private item(author: Author, text: string, files: { name: string; url: string }[]): HTMLElement {
     const item = make('div', { className: author.kind });
     const who = author.kind === 'bot' ? `${author.name} (${this.w.bot})` : author.kind === 'advisor' ? author.name || this.w.someone : author.kind === 'visitor' ? this.w.you : '';
     if (who) item.append(make('small', { className: 'who' }, who));
     if (text) item.append(author.kind === 'system' ? text : make('p', {}, text));
-    for (const file of files) item.append(make('a', { href: file.url, target: '_blank', rel: 'noopener noreferrer' }, `📎 ${file.name}`));
+    for (const file of files) item.append(make('a', { href: file.url, target: '_blank', rel: 'noopener noreferrer' }, clip(), file.name));
     return item;
   }
 
   private line(text: string): void {
     if (this.log.lastElementChild?.textContent === text) return;
     this.log.append(this.item({ kind: 'system', name: '' }, text, []));
-    this.log.scrollTop = this.log.scrollHeight;
+    this.foot();
   }
 
   private offer(buttons: { title: string; payload: string }[]): void {
@@ -269,12 +324,12 @@ class Chat extends HTMLElement {
   // ---- what is said ----
 
   private say(frame: Out, text: string): void {
-    const id = crypto.getRandomValues(new Uint32Array(3)).join('-');
+    const id = unique();
     const item = this.item({ kind: 'visitor', name: '' }, text, []);
     item.append(make('small', { className: 'state' }, this.w.sending));
     this.own.set(id, item);
     this.log.append(item);
-    this.log.scrollTop = this.log.scrollHeight;
+    this.foot();
     this.error.hidden = true;
     this.offer([]);
     this.wire.open();
@@ -294,9 +349,16 @@ class Chat extends HTMLElement {
     event.preventDefault();
     const text = this.text.value.trim();
     if (!text) return;
+    const email = this.mail.hidden ? '' : this.address.value.trim();
+    if (email && !this.address.checkValidity()) {
+      this.complain('email');
+      this.address.focus();
+      return;
+    }
     this.text.value = '';
     this.told = 0;
-    this.write(text);
+    this.write(text, email ? { email } : {});
+    if (email) this.reachable = this.mail.hidden = true;
   }
 
   private typed(event: KeyboardEvent): void {
@@ -315,7 +377,7 @@ class Chat extends HTMLElement {
     if (file.size > 5_000_000) return this.complain('too_large');
     const there = await this.wire.upload(file);
     if ('code' in there) return this.complain(there.code);
-    this.say({ type: 'attachment', upload_id: there.upload_id }, `📎 ${file.name}`);
+    this.say({ type: 'attachment', upload_id: there.upload_id }, file.name);
   }
 
   private calling(on: boolean): void {
@@ -337,6 +399,17 @@ class Chat extends HTMLElement {
   private answered(yes: boolean): void {
     this.consent.hidden = true;
     if (yes) this.keep();
+    this.text.focus();
+  }
+
+  private askEnd(): void {
+    this.ending.hidden = false;
+    this.ending.querySelector('button')?.focus();
+  }
+
+  private ended(yes: boolean): void {
+    this.ending.hidden = true;
+    if (yes) this.wire.say({ type: 'end', client_id: unique() });
     this.text.focus();
   }
 }

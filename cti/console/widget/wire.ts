@@ -13,7 +13,7 @@ export type Out = { type: string; client_id?: string } & Record<string, unknown>
 const SOCKETS = 3; // that never opened, then the line is POST and long poll
 const FIRST_MS = 500;
 const MOST_MS = 30_000;
-const FINAL = new Set(['empty', 'too_long', 'client_id', 'unknown_type', 'unknown_upload', 'phone', 'seq']);
+const FINAL = new Set(['empty', 'too_long', 'client_id', 'unknown_type', 'unknown_upload', 'phone', 'email', 'seq']);
 
 export interface Ears {
   hear(frame: Frame): void;

@@ -1,52 +1,76 @@
 // What the chat says to visitors, in the languages it speaks.
-const fr = {
-  title: 'Discuter avec nous', open: 'Ouvrir la discussion', close: 'Fermer la discussion', unread: '{n} nouveaux messages', log: 'Messages',
-  write: 'Votre message', send: 'Envoyer', attach: 'Joindre un fichier', callMe: 'Être rappelé', phone: 'Votre numéro de téléphone', ask: 'Demander un appel', cancel: 'Annuler',
-  keep: 'Garder cette discussion sur cet appareil, pour la retrouver plus tard ?', yes: 'Oui, la garder', no: 'Non',
-  shut: 'Aucun conseiller n’est disponible. Laissez un message, demandez à être rappelé', orMail: 'ou écrivez à', typing: '{name} écrit…', someone: 'Un conseiller',
-  queue: 'Un conseiller va vous répondre.', place: 'Un conseiller va vous répondre. Votre rang : {n}.', joined: '{name} vous répond.', ended: 'La conversation est terminée. Vous pouvez écrire de nouveau.',
-  lost: 'Connexion perdue, nouvel essai…', you: 'Vous', bot: 'assistant automatique', sending: 'envoi…', sent: 'envoyé', read: 'lu', failed: 'non envoyé', again: 'Réessayer',
-  too_long: 'Ce message est trop long.', too_large: 'Ce fichier est trop grand (5 Mo au plus).', type: 'Ce type de fichier n’est pas accepté.', phoneWrong: 'Ce numéro semble incomplet.', wrong: 'Cela n’a pas pu être envoyé.',
-};
-export type Words = typeof fr;
-const en: Words = {
-  title: 'Chat with us', open: 'Open the chat', close: 'Close the chat', unread: '{n} new messages', log: 'Messages',
-  write: 'Your message', send: 'Send', attach: 'Attach a file', callMe: 'Call me', phone: 'Your phone number', ask: 'Ask for a call', cancel: 'Cancel',
-  keep: 'Keep this conversation on this device, to find it again later?', yes: 'Yes, keep it', no: 'No',
-  shut: 'No advisor is available. Leave a message, ask to be called', orMail: 'or write to', typing: '{name} is typing…', someone: 'An advisor',
-  queue: 'An advisor will answer you.', place: 'An advisor will answer you. Your place: {n}.', joined: '{name} answers you.', ended: 'The conversation has ended. You can write again.',
-  lost: 'Connection lost, trying again…', you: 'You', bot: 'automated assistant', sending: 'sending…', sent: 'sent', read: 'read', failed: 'not sent', again: 'Try again',
-  too_long: 'This message is too long.', too_large: 'This file is too large (5 MB at most).', type: 'This kind of file is not accepted.', phoneWrong: 'This number seems incomplete.', wrong: 'It could not be sent.',
-};
-const es: Words = {
-  title: 'Hable con nosotros', open: 'Abrir el chat', close: 'Cerrar el chat', unread: '{n} mensajes nuevos', log: 'Mensajes',
-  write: 'Su mensaje', send: 'Enviar', attach: 'Adjuntar un archivo', callMe: 'Que me llamen', phone: 'Su número de teléfono', ask: 'Pedir una llamada', cancel: 'Cancelar',
-  keep: '¿Guardar esta conversación en este dispositivo para encontrarla más tarde?', yes: 'Sí, guardarla', no: 'No',
-  shut: 'No hay asesores disponibles. Deje un mensaje, pida que le llamen', orMail: 'o escriba a', typing: '{name} está escribiendo…', someone: 'Un asesor',
-  queue: 'Un asesor le responderá.', place: 'Un asesor le responderá. Su turno: {n}.', joined: '{name} le responde.', ended: 'La conversación ha terminado. Puede escribir de nuevo.',
-  lost: 'Conexión perdida, nuevo intento…', you: 'Usted', bot: 'asistente automático', sending: 'enviando…', sent: 'enviado', read: 'leído', failed: 'no enviado', again: 'Reintentar',
-  too_long: 'Este mensaje es demasiado largo.', too_large: 'Este archivo es demasiado grande (5 MB como máximo).', type: 'Este tipo de archivo no se acepta.', phoneWrong: 'Este número parece incompleto.', wrong: 'No se pudo enviar.',
-};
-const de: Words = {
-  title: 'Chatten Sie mit uns', open: 'Chat öffnen', close: 'Chat schließen', unread: '{n} neue Nachrichten', log: 'Nachrichten',
-  write: 'Ihre Nachricht', send: 'Senden', attach: 'Datei anhängen', callMe: 'Rückruf', phone: 'Ihre Telefonnummer', ask: 'Um einen Anruf bitten', cancel: 'Abbrechen',
-  keep: 'Dieses Gespräch auf diesem Gerät behalten, um es später wiederzufinden?', yes: 'Ja, behalten', no: 'Nein',
-  shut: 'Zurzeit ist niemand da. Hinterlassen Sie eine Nachricht, bitten Sie um einen Rückruf', orMail: 'oder schreiben Sie an', typing: '{name} schreibt…', someone: 'Ein Berater',
-  queue: 'Ein Berater wird Ihnen antworten.', place: 'Ein Berater wird Ihnen antworten. Ihr Platz: {n}.', joined: '{name} antwortet Ihnen.', ended: 'Das Gespräch ist beendet. Sie können wieder schreiben.',
-  lost: 'Verbindung verloren, neuer Versuch…', you: 'Sie', bot: 'automatischer Assistent', sending: 'wird gesendet…', sent: 'gesendet', read: 'gelesen', failed: 'nicht gesendet', again: 'Erneut versuchen',
-  too_long: 'Diese Nachricht ist zu lang.', too_large: 'Diese Datei ist zu groß (höchstens 5 MB).', type: 'Diese Art von Datei wird nicht angenommen.', phoneWrong: 'Diese Nummer scheint unvollständig.', wrong: 'Das konnte nicht gesendet werden.',
-};
+const LANGUAGES = ['fr', 'en', 'es', 'de'];
+const ALL = {
+  title: ['Discuter avec nous', 'Chat with us', 'Hable con nosotros', 'Chatten Sie mit uns'],
+  close: ['Fermer la discussion', 'Close the chat', 'Cerrar el chat', 'Chat schließen'],
+  unread: ['{n} nouveaux messages', '{n} new messages', '{n} mensajes nuevos', '{n} neue Nachrichten'],
+  log: ['Messages', 'Messages', 'Mensajes', 'Nachrichten'],
+  write: ['Votre message', 'Your message', 'Su mensaje', 'Ihre Nachricht'],
+  send: ['Envoyer', 'Send', 'Enviar', 'Senden'],
+  attach: ['Joindre un fichier', 'Attach a file', 'Adjuntar un archivo', 'Datei anhängen'],
+  callMe: ['Être rappelé', 'Call me', 'Que me llamen', 'Rückruf'],
+  phone: ['Votre numéro de téléphone', 'Your phone number', 'Su número de teléfono', 'Ihre Telefonnummer'],
+  ask: ['Demander un appel', 'Ask for a call', 'Pedir una llamada', 'Um einen Anruf bitten'],
+  cancel: ['Annuler', 'Cancel', 'Cancelar', 'Abbrechen'],
+  keep: ['Garder cette discussion sur cet appareil, pour la retrouver plus tard ?', 'Keep this conversation on this device, to find it again later?', '¿Guardar esta conversación en este dispositivo para encontrarla más tarde?', 'Dieses Gespräch auf diesem Gerät behalten, um es später wiederzufinden?'],
+  yes: ['Oui, la garder', 'Yes, keep it', 'Sí, guardarla', 'Ja, behalten'],
+  no: ['Non', 'No', 'No', 'Nein'],
+  shut: ['Aucun conseiller n’est disponible. Laissez un message, demandez à être rappelé', 'No advisor is available. Leave a message, ask to be called', 'No hay asesores disponibles. Deje un mensaje, pida que le llamen', 'Zurzeit ist niemand da. Hinterlassen Sie eine Nachricht, bitten Sie um einen Rückruf'],
+  orMail: ['ou écrivez à', 'or write to', 'o escriba a', 'oder schreiben Sie an'],
+  typing: ['{name} écrit…', '{name} is typing…', '{name} está escribiendo…', '{name} schreibt…'],
+  someone: ['Un conseiller', 'An advisor', 'Un asesor', 'Ein Berater'],
+  joined: ['{name} vous répond.', '{name} answers you.', '{name} le responde.', '{name} antwortet Ihnen.'],
+  ended: ['La conversation est terminée. Vous pouvez écrire de nouveau.', 'The conversation has ended. You can write again.', 'La conversación ha terminado. Puede escribir de nuevo.', 'Das Gespräch ist beendet. Sie können wieder schreiben.'],
+  lost: ['Connexion perdue, nouvel essai…', 'Connection lost, trying again…', 'Conexión perdida, nuevo intento…', 'Verbindung verloren, neuer Versuch…'],
+  you: ['Vous', 'You', 'Usted', 'Sie'],
+  bot: ['assistant automatique', 'automated assistant', 'asistente automático', 'automatischer Assistent'],
+  sending: ['envoi…', 'sending…', 'enviando…', 'wird gesendet…'],
+  sent: ['envoyé', 'sent', 'enviado', 'gesendet'],
+  read: ['lu', 'read', 'leído', 'gelesen'],
+  failed: ['non envoyé', 'not sent', 'no enviado', 'nicht gesendet'],
+  too_long: ['Ce message est trop long.', 'This message is too long.', 'Este mensaje es demasiado largo.', 'Diese Nachricht ist zu lang.'],
+  too_large: ['Ce fichier est trop grand (5 Mo au plus).', 'This file is too large (5 MB at most).', 'Este archivo es demasiado grande (5 MB como máximo).', 'Diese Datei ist zu groß (höchstens 5 MB).'],
+  type: ['Ce type de fichier n’est pas accepté.', 'This kind of file is not accepted.', 'Este tipo de archivo no se acepta.', 'Diese Art von Datei wird nicht angenommen.'],
+  phoneWrong: ['Ce numéro semble incomplet.', 'This number seems incomplete.', 'Este número parece incompleto.', 'Diese Nummer scheint unvollständig.'],
+  wrong: ['Cela n’a pas pu être envoyé.', 'It could not be sent.', 'No se pudo enviar.', 'Das konnte nicht gesendet werden.'],
+  queue: ['Un conseiller va vous répondre.', 'An advisor will answer you.', 'Un asesor le responderá.', 'Ein Berater wird Ihnen antworten.'],
+  first: ['Vous êtes le prochain.', 'You are next in line.', 'Usted es el siguiente.', 'Sie sind als Nächstes an der Reihe.'],
+  place: ['Vous êtes en position {n}.', 'You are number {n} in line.', 'Su turno: {n}.', 'Ihr Platz: {n}.'],
+  soon: ['Attente estimée : moins d’une minute.', 'Estimated wait: less than a minute.', 'Espera estimada: menos de un minuto.', 'Geschätzte Wartezeit: unter einer Minute.'],
+  upTo: ['Attente estimée : moins de {high} min.', 'Estimated wait: less than {high} min.', 'Espera estimada: menos de {high} min.', 'Geschätzte Wartezeit: unter {high} Min.'],
+  between: ['Attente estimée : de {low} à {high} min.', 'Estimated wait: {low} to {high} min.', 'Espera estimada: de {low} a {high} min.', 'Geschätzte Wartezeit: {low} bis {high} Min.'],
+  end: ['Terminer', 'End chat', 'Terminar', 'Beenden'],
+  endAsk: ['Terminer la discussion ?', 'End this chat?', '¿Terminar la conversación?', 'Dieses Gespräch beenden?'],
+  endYes: ['Oui, terminer', 'Yes, end it', 'Sí, terminar', 'Ja, beenden'],
+  endNo: ['Non, continuer', 'No, go on', 'No, continuar', 'Nein, weiter'],
+  left: ['Vous avez terminé la discussion. Vous pouvez écrire de nouveau.', 'You have ended the chat. You can write again.', 'Ha terminado la conversación. Puede escribir de nuevo.', 'Sie haben das Gespräch beendet. Sie können wieder schreiben.'],
+  mail: ['Votre adresse e-mail, pour la réponse (facultatif)', 'Your email address, for the answer (optional)', 'Su correo electrónico, para la respuesta (opcional)', 'Ihre E-Mail-Adresse, für die Antwort (freiwillig)'],
+  email: ['Cette adresse e-mail semble incomplète.', 'This email address seems incomplete.', 'Este correo electrónico parece incompleto.', 'Diese E-Mail-Adresse scheint unvollständig.'],
+} satisfies Record<string, [fr: string, en: string, es: string, de: string]>;
 
-const ALL: Record<string, Words> = { fr, en, es, de };
+export type Words = Record<keyof typeof ALL, string>;
 
 /** The first of these languages that the chat speaks. */
 export function language(...wanted: (string | null | undefined)[]): string {
-  for (const one of wanted) {
-    const short = one?.slice(0, 2).toLowerCase() ?? '';
-    if (short in ALL) return short;
-  }
-  return 'en';
+  const short = wanted.map((one) => one?.slice(0, 2).toLowerCase() ?? '');
+  return short.find((one) => LANGUAGES.includes(one)) ?? 'en';
 }
 
-export const words = (lang: string): Words => ALL[lang] ?? en;
+export function words(lang: string): Words {
+  const column = LANGUAGES.indexOf(language(lang));
+  return Object.fromEntries(Object.entries(ALL).map(([name, row]) => [name, row[column]])) as Words;
+}
+
 export const say = (text: string, about: Record<string, string | number>): string => text.replace(/\{(\w+)\}/g, (_, name: string) => String(about[name] ?? ''));
+
+/** What somebody who waits is told: their place (null: not told) and the estimate in seconds (null: nobody can know). */
+export function waiting(w: Words, place: number | null, range: [number, number] | null): string {
+  const told = [w.queue];
+  if (place) told.push(place > 1 ? say(w.place, { n: place }) : w.first);
+  if (range) {
+    const low = Math.round(range[0] / 60);
+    const high = Math.round(range[1] / 60);
+    told.push(high <= 1 ? w.soon : say(low < 1 ? w.upTo : w.between, { low, high }));
+  }
+  return told.join(' ');
+}
