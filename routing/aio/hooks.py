@@ -10,7 +10,6 @@ does not know is counted and shown; it waits in the stored body for the account,
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from routing import channel as c
 from routing import models as m
 from routing.aio.crash import crash_point
 from routing.aio.fetch import BYTES, Away, Fetcher, Stored
+from routing.aio.rounds import RETRY_S, Rounds
 from routing.identity import plain, plain_json
 from routing.pace import Pace
 from routing.site import Account, Site
@@ -49,7 +49,6 @@ ASIDE_BYTES = 128 << 10  # a larger body is parsed in a thread, so that nobody e
 SLICE = 100  # events of one request that begin at once
 LOOK_S = 5.0
 GATHER_S = 0.005  # between two looks: what comes meanwhile is found by one
-RETRY_S = 1.0  # after the database was away
 LATER_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # until a receipt's message may be known
 GIVE_UP_S = 600.0
 KEPT_DAYS = 30
@@ -163,7 +162,7 @@ class Hooks:
         self._arrived: deque[_Arrived] = deque()
         self._waiting_bytes = 0
         self._store = asyncio.Event()
-        self._wake = asyncio.Event()
+        self._rounds = Rounds("stored requests", gather_s=GATHER_S, bugs=BUGS)
         self._beside: dict[UUID, str] = {}  # requests being handled, and their account
         self._done: dict[UUID, Result] = {}
         self._settle = asyncio.Event()
@@ -178,7 +177,7 @@ class Hooks:
     async def __aenter__(self) -> Hooks:
         for work, name in (
             (self._storing(), "store"),
-            (self._handling(), "handle"),
+            (self._rounds.make(self._look), "handle"),
             (self._settling(), "settle"),
         ):
             self._start(work, f"hooks {name}")
@@ -199,7 +198,7 @@ class Hooks:
 
     def nudge(self) -> None:
         """Look at the clock again: it has been shifted (tests, demo)."""
-        self._wake.set()
+        self._rounds.ring()
 
     def _start(self, work: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
@@ -352,7 +351,7 @@ class Hooks:
                     else:
                         arrived.stored.set_exception(failed)
                         arrived.stored.exception()
-                self._wake.set()
+                self._rounds.ring()
 
     async def replay(self, id: UUID) -> Result:
         """Handle a stored request again; what is there already stays as it is. LookupError: there is none."""
@@ -372,23 +371,6 @@ class Hooks:
             raise Unavailable(str(error)) from error
         await self._requests.handled(id, self._clock.now(), notes.result())
         return notes.result()
-
-    async def _handling(self) -> None:
-        while True:
-            wait_s = LOOK_S
-            try:
-                self._wake.clear()
-                wait_s = await self._look()
-            except Unavailable as error:
-                log.warning("stored requests cannot be looked for now", error=str(error))
-                wait_s = RETRY_S
-            except Exception as error:
-                log.error("stored requests could not be looked for", error=repr(error), exc_info=error)
-                wait_s = RETRY_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
-                    await self._wake.wait()
-            await asyncio.sleep(GATHER_S)
 
     async def _look(self) -> float:
         """Start what is to be handled; returns when to look again, in seconds."""
@@ -435,7 +417,7 @@ class Hooks:
                 self._start(self._finished(request, tasks, notes), f"hook {request.id}")
         finally:
             self._parsing.discard(id)
-            self._wake.set()
+            self._rounds.ring()
 
     async def _parsed(self, request: RawRequest, account: Account, notes: _Notes) -> tuple[c.Heard, ...]:
         try:
@@ -537,7 +519,7 @@ class Hooks:
                 self._finish(request, notes.result())
         except Unavailable:
             self._beside.pop(request.id, None)
-        self._wake.set()
+        self._rounds.ring()
 
     def _finish(self, request: RawRequest, result: Result) -> None:
         self._done[request.id] = result
@@ -563,7 +545,7 @@ class Hooks:
             for id in done:
                 self._beside.pop(id, None)
             if full:
-                self._wake.set()
+                self._rounds.ring()
 
 
 class _Telling:

@@ -24,6 +24,7 @@ from routing import models as m
 from routing.aio.crash import crash_point
 from routing.aio.fetch import Fetcher
 from routing.aio.links import Links
+from routing.aio.rounds import RETRY_S, Rounds
 from routing.pace import Pace
 from routing.site import Account, Site
 from routing.store import (
@@ -49,7 +50,6 @@ GAPS_S = (2.0, 15.0, 60.0)
 REPEATS = 2  # of one call that may be repeated, after an unknown result
 THROTTLED_S = 30.0
 PROBE_S = 300.0  # so often one message tries whether an account that is down works again
-RETRY_S = 1.0
 FILE_S, LOOK_S = 3.0, 0.05  # a message may be written just before the desk hears of its file
 REFERENCES = 200
 
@@ -115,8 +115,9 @@ class Courier:
         self._mail, self._push = mail, push
         self._call_s, self._lease_s, self._gaps_s = call_s, lease_s, tuple(gaps_s)
         self._worker = uuid4()
-        self._wake = asyncio.Event()
-        self._tell = asyncio.Event()
+        self._takings = Rounds("outbox", bugs=BUGS)
+        self._tellings = Rounds("sent messages", bugs=BUGS)
+        self._known = False  # which accounts are down or throttled
         self._under_way: set[UUID] = set()
         self._wait: dict[str, datetime] = {}  # account -> not before
         self._down: dict[str, datetime] = {}  # account -> when one message tries it again
@@ -134,7 +135,11 @@ class Courier:
             headers={"User-Agent": "Monofil"},
         )
         self._unsubscribe = self._desk.subscribe(self._hear)
-        for work, name in ((self._taking(), "take"), (self._telling(), "tell"), (self._renewing(), "renew")):
+        for work, name in (
+            (self._takings.make(self._take), "take"),
+            (self._tellings.make(self._tell), "tell"),
+            (self._renewing(), "renew"),
+        ):
             self._start(work, f"outbox {name}")
         return self
 
@@ -160,7 +165,7 @@ class Courier:
 
     def nudge(self) -> None:
         """Look at the clock again: it has been shifted (tests, demo)."""
-        self._wake.set()
+        self._takings.ring()
 
     def _start(self, work: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
@@ -170,47 +175,32 @@ class Courier:
 
     def _hear(self, event: m.Event) -> None:
         if event.type is m.T.MESSAGE_WRITTEN:
-            self._wake.set()
+            self._takings.ring()
         elif event.type is m.T.ACCOUNT_CHANGED and event.data.get("state") == "up":
             self._down.pop(str(event.data.get("account")), None)
             self._wait.pop(str(event.data.get("account")), None)
-            self._wake.set()
-
-    async def _taking(self) -> None:
-        known = False
-        while True:
-            wait_s = RETRY_S
-            try:
-                self._wake.clear()
-                if not known:
-                    await self._know_states()
-                    known = True
-                wait_s = await self._take()
-            except Unavailable as error:
-                log.warning("the outbox cannot be read now", error=str(error))
-            except Exception as error:
-                BUGS.labels("").inc()
-                log.error("the outbox could not be read", error=repr(error), exc_info=error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
-                    await self._wake.wait()
+            self._takings.ring()
 
     async def _know_states(self) -> None:
+        if self._known:
+            return
         now = self._clock.now()
         for state in await self._states.all():
             if state.state == "down":
                 self._down.setdefault(state.account, max(now, state.since + timedelta(seconds=PROBE_S)))
             elif state.state == "throttled":
                 self._wait.setdefault(state.account, now)
+        self._known = True
 
     async def _take(self) -> float:
         """Takes what is due and starts it; returns when to look again, in seconds."""
+        await self._know_states()
         now = self._clock.now()
         if lost := await self._outbox.lost(now):
             log.warning(
                 "messages are perhaps sent: their sender ended", messages=[str(each) for each in lost]
             )
-            self._tell.set()
+            self._tellings.ring()
         free = AT_ONCE - len(self._under_way)
         if free <= 0:
             return RENEW_S
@@ -229,7 +219,7 @@ class Courier:
             self._start(self._sent(each), f"send {each.message}")
         UNDER_WAY.set(len(self._under_way))
         if dropped:
-            self._tell.set()
+            self._tellings.ring()
         ends = [*self._wait.values(), *self._down.values()]
         if (next_due := await self._outbox.next_due(self._kept(now))) is not None:
             ends.append(next_due)
@@ -270,7 +260,7 @@ class Courier:
         finally:
             self._under_way.discard(due.message)
             UNDER_WAY.set(len(self._under_way))
-            self._wake.set()
+            self._takings.ring()
 
     async def _carried(self, due: Due, account: Account) -> c.Result:
         """Everything before the first call may fail without harm; from there on `_drive` knows what was carried out."""
@@ -512,7 +502,7 @@ class Courier:
             case c.Failed():
                 await self._outbox.given_up(due.message, now, written(result), perhaps=False)
         crash_point("outbox.stored")
-        self._tell.set()
+        self._tellings.ring()
 
     async def _works(self, account: str) -> None:
         """A message went out: what was said against the account is over."""
@@ -520,7 +510,7 @@ class Courier:
             self._down.pop(account, None)
             self._wait.pop(account, None)
             await self._account(account, "up", None)
-            self._wake.set()
+            self._takings.ring()
 
     async def _account(self, account: str, state: str, failed: c.Failed | None) -> None:
         reason = f"{failed.failure.value} {failed.code}: {failed.why}"[:500] if failed is not None else ""
@@ -536,30 +526,17 @@ class Courier:
         if outcome.refused is None and state != "up":
             log.error("an account cannot send", account=account, state=state, reason=reason)
 
-    async def _telling(self) -> None:
+    async def _tell(self) -> float:
         """Tells the desk what ended, this life's and former ones'; what it could not take is told again."""
-        while True:
-            again_s = RENEW_S
-            try:
-                while rows := await self._outbox.untold():
-                    told = await asyncio.gather(*(self._told(*row) for row in rows))
-                    crash_point("outbox.told")
-                    done = {row[0]: row[1] for row, ok in zip(rows, told, strict=True) if ok}
-                    if done:
-                        await self._outbox.told(done)
-                    if len(done) < len(rows):
-                        again_s = RETRY_S
-                        break
-            except Unavailable as error:
-                again_s = RETRY_S
-                log.warning("what became of messages cannot be told now", error=str(error))
-            except Exception as error:
-                BUGS.labels("").inc()
-                log.error("what became of messages could not be told", error=repr(error), exc_info=error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(again_s):  # wait_for may swallow a cancellation
-                    await self._tell.wait()
-            self._tell.clear()
+        while rows := await self._outbox.untold():
+            told = await asyncio.gather(*(self._told(*row) for row in rows))
+            crash_point("outbox.told")
+            done = {row[0]: row[1] for row, ok in zip(rows, told, strict=True) if ok}
+            if done:
+                await self._outbox.told(done)
+            if len(done) < len(rows):
+                return RETRY_S
+        return RENEW_S
 
     async def _told(self, message: UUID, status: str, external_id: str | None, why: str) -> bool:
         failed = read(why) if status == "failed" else None
