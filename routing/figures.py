@@ -11,8 +11,8 @@ What happens when:
 * a *conversation* counts where a message of its customer falls, and is *closed* when its last interaction ends;
 * *answered*, *abandoned* and the service level count at the acceptance or the hang-up, seconds are those in that queue;
 * a *response* counts when the first human reply leaves (a call: when it is answered), whenever the message came;
-* a message is *unanswered* when 60 minutes of opening time have passed, if a human still owes the answer at the
-  period's end; callers who hung up are abandons, and owed nothing here;
+* a message is *unanswered* when 60 minutes of opening time have passed without a human reply, unless it was archived,
+  or closed before; callers who hung up are abandons, and owed nothing here;
 * a handling counts when it ends.
 """
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -40,10 +40,20 @@ EVENTS = frozenset(
     {
         T.INTERACTION_OPENED, T.CASE_CHOSEN, T.NODE_LEFT, T.ENQUEUED, T.ACCEPTED, T.ASSIGNED, T.CONNECTED, T.REQUEUED,
         T.LEFT_QUEUE, T.ABANDONED, T.INTERRUPTED, T.ENDED, T.HANDED_BACK, T.HELP_ASKED, T.HELP_ANSWERED, T.NOTE_ADDED,
-        T.HELD,
+        T.HELD, T.CASE_CHANGED,
     }
 )  # fmt: skip
 """The types of event that figures are made of; all others may be left out."""
+LEAVES = {"key": "left_by_key", "closing": "left_at_closing", "overflow": "overflowed"}
+"""How somebody leaves a queue unserved, with the figure that counts it; `left` counts them all."""
+FOR_A_PERSON = frozenset(
+    {"human", "accepted", "left", "closing", "overflow", "refused", "failed", "connected"}
+)
+"""Exits of nodes by which a tree wants a person, whether there was one or not (queue, transfer, asked for in words)."""
+NOT_BY_THE_TREE = frozenset({"interrupted", "failed", "fault", "transferred"})
+"""Outcomes of what a tree did not settle: we failed it, or somebody outside took it."""
+GONE = frozenset({"abandoned", "left", "interrupted"})
+"""Outcomes by which nobody of ours judged that no answer is needed."""
 _ANSWERED = frozenset({T.ACCEPTED, T.CONNECTED})
 
 
@@ -193,13 +203,20 @@ class Queueing:
             return (found, replace(found, what="abandoned_in_time")) if early else (found,)
         if kind is T.LEFT_QUEUE:
             del self.waits[interaction]
-            return (self._fact("left", event, wait),)
+            return self._leaves(event, wait, str(event.data.get("how")))
         return None
+
+    def _leaves(self, event: Event, wait: Wait, how: str) -> tuple[Counted, ...]:
+        left = self._fact("left", event, wait)
+        return (left, replace(left, what=LEAVES[how])) if how in LEAVES else (left,)
 
     def _enqueued(self, event: Event, interaction: UUID) -> tuple[Counted, ...]:
         known = self.waits.get(interaction)
-        left = known is not None and event.data.get("overflow_from")
-        before = (self._fact("left", event, known),) if left and known is not None else ()
+        before: tuple[Counted, ...] = ()
+        if known is not None and event.data.get("overflow_from"):
+            before = self._leaves(event, known, "overflow")
+        elif known is not None and known.queue != event.data["queue"]:
+            before = (self._fact("transferred", event, known),)
         since = event.data.get("since")
         channel = self._channels.get(interaction, "voice")
         wait = Wait(
@@ -315,7 +332,9 @@ class _Life:
     handled: list[tuple[datetime, datetime, str | None]] = field(default_factory=list)
     working: tuple[datetime, str | None] | None = None
     nodes: int = 0
+    asked: bool = False  # for a person, in vain or not
     acts: list[datetime] = field(default_factory=list)  # of people or rules: what makes a message processed
+    pulled: list[tuple[datetime, str | None, int]] = field(default_factory=list)  # int: those passed over
     ended: datetime | None = None
     outcome: str = ""
     lines: list[Line] = field(default_factory=list)
@@ -342,6 +361,12 @@ class _Life:
         return self.outcome == "archived"
 
     @property
+    def automatic(self) -> bool:
+        """Whether nobody had it, nobody was asked for, and nothing else cut it short."""
+        asked = self.asked or self.stays or self.outcome in NOT_BY_THE_TREE
+        return not asked and not self.humans
+
+    @property
     def humans(self) -> bool:
         return bool(self.accepted) or any(line.human for line in self.lines)
 
@@ -354,12 +379,18 @@ class _Life:
         return self.accepted[-1][1] if self.accepted else None
 
 
-def _lives(rows: Rows, until: datetime) -> dict[UUID, _Life]:
+def _lives(rows: Rows, until: datetime, persons: Collection[tuple[str, str]]) -> dict[UUID, _Life]:
+    """`persons`: (tree, node) of those nodes that lead to a person, by whatever exit they are left."""
     lives: dict[UUID, _Life] = {}
+    acts: dict[UUID, list[datetime]] = {}  # on a case as a whole
     for event in rows.events:
-        if event.interaction is None or event.at >= until:
+        if event.at >= until:
             continue
-        if event.type is T.INTERACTION_OPENED:
+        if event.interaction is None:
+            tagged = event.type is T.CASE_CHANGED and event.data.get("tags") is not None
+            if event.case is not None and (tagged or event.type is T.NOTE_ADDED):
+                acts.setdefault(event.case, []).append(event.at)
+        elif event.type is T.INTERACTION_OPENED:
             data = event.data
             lives[event.interaction] = _Life(
                 id=event.interaction,
@@ -372,6 +403,14 @@ def _lives(rows: Rows, until: datetime) -> dict[UUID, _Life]:
             )
         elif (life := lives.get(event.interaction)) is not None:
             _lived(life, event)
+            if event.type is T.NODE_LEFT and not life.asked:
+                data = event.data
+                life.asked = (
+                    data.get("exit") in FOR_A_PERSON or (data.get("tree"), data.get("node")) in persons
+                )
+    for life in lives.values():
+        if life.case in acts:
+            life.acts += acts[life.case]
     for line in sorted(rows.lines, key=lambda each: (each.when, each.id)):
         if line.when < until and line.interaction in lives:
             lives[line.interaction].lines.append(line)
@@ -379,7 +418,7 @@ def _lives(rows: Rows, until: datetime) -> dict[UUID, _Life]:
 
 
 _ACTS = frozenset(
-    {T.ENQUEUED, T.ACCEPTED, T.ASSIGNED, T.REQUEUED, T.HANDED_BACK, T.HELP_ASKED, T.HELP_ANSWERED, T.NOTE_ADDED, T.HELD,
+    {T.ACCEPTED, T.ASSIGNED, T.REQUEUED, T.HANDED_BACK, T.HELP_ASKED, T.HELP_ANSWERED, T.NOTE_ADDED, T.HELD,
      T.ENDED}
 )  # fmt: skip
 
@@ -400,11 +439,15 @@ def _lived(life: _Life, event: Event) -> None:
         life.nodes += 1
     elif kind is T.ENQUEUED:
         _let_go(life, at)
+        if life.stays:  # routed anew
+            life.acts.append(at)
         life.stays.append((at, str(event.data["queue"])))
     elif _picked_up(event):
         _let_go(life, at)
         life.accepted.append((at, event.advisor))
         life.working = (at, event.advisor)
+        if passed_over := int(event.data.get("passed_over") or 0):
+            life.pulled.append((at, event.advisor, passed_over))
     elif kind in (T.REQUEUED, T.HANDED_BACK):
         _let_go(life, at)
     elif kind in FINAL_EVENTS:
@@ -484,7 +527,7 @@ def count(
     An hour that is not over at `now` has not been missed; None: the whole period is over.
     """
     known = end if now is None else min(end, now)
-    lives = _lives(rows, end)
+    lives = _lives(rows, end, _to_persons(site))
     opening = _Opening(site)
     found: list[Counted] = []
     queueing = Queueing(site.queues)
@@ -493,6 +536,8 @@ def count(
             found += queueing.apply(event) or ()
     for life in lives.values():
         found += _handled(life)
+        for at, who, passed_over in life.pulled:
+            found.append(_of(life, "passed_over", at, (life.id, at), float(passed_over), advisor=who))
         if life.direction == "in":
             found += _letters(life, opening, known) if life.written else _calls(life, opening)
         found += _sent(life)
@@ -501,6 +546,17 @@ def count(
         found += _conversation(talk, opening, start, end)
         found += _closed(talk, later)
     return sorted([fact for fact in found if start <= fact.at < end], key=attrgetter("at"))
+
+
+def _to_persons(site: Site) -> frozenset[tuple[str, str]]:
+    """(tree, node) of the queues and transfers in the site's trees."""
+    found = set()
+    for tree, document in site.trees.items():
+        nodes = document.get("nodes") if isinstance(document, Mapping) else None
+        for name, node in nodes.items() if isinstance(nodes, Mapping) else ():
+            if isinstance(node, Mapping) and node.get("kind") in ("queue", "transfer"):
+                found.add((str(tree), str(name)))
+    return frozenset(found)
 
 
 def _of(
@@ -536,7 +592,7 @@ def _calls(life: _Life, opening: _Opening) -> list[Counted]:
         found.append(
             _of(life, "response", at, life.id, *_times(life, opening, life.opened, at), advisor=advisor)
         )
-    if life.acts:
+    if any(at >= life.opened for at in life.acts):
         found.append(_of(life, "processed", life.opened, life.id))
     return found
 
@@ -565,8 +621,9 @@ def _letters(life: _Life, opening: _Opening, known: datetime) -> list[Counted]:
             found.append(_of(life, "response", reply.when, line.id, *times, advisor=reply.by or None))
         elif life.stays or life.accepted:
             due = opening.passed(life.last_queue, when, WITHIN_S)
-            owed = life.ended is None or life.outcome in ("abandoned", "left", "interrupted")
-            if owed and due is not None and due < known:
+            if due is None or due >= known or life.archived:
+                continue
+            if life.ended is None or life.ended >= due or life.outcome in GONE:
                 found.append(_of(life, "unanswered", due, line.id))
     if life.archived and not replies and life.ended is not None:
         found.append(_of(life, "archived", life.ended, life.id))
@@ -641,8 +698,7 @@ def _closed(talk: _Talk, contacts: Mapping[UUID, Sequence[datetime]]) -> list[Co
     at = max(each for each in ends if each is not None)
     found = [_of(last, "closed", at, talk.id)]
     bot = any(life.nodes or any(x.author == "bot" for x in life.lines) for life in talk.lives)
-    asked = any(life.stays for life in talk.lives)
-    if bot and not asked and not any(life.humans for life in talk.lives):
+    if bot and all(life.automatic for life in talk.lives):
         found.append(_of(last, "automated", at, talk.id))
         after = contacts.get(last.case, ()) if last.case is not None else ()
         if not any(at < each <= at + CONFIRMED_AFTER for each in after):
@@ -675,7 +731,8 @@ class Figure:
 FIGURES: Mapping[str, Figure] = {
     "received": Figure(Part(("received",)), text="messages of customers (a call is one)"),
     "processed": Figure(
-        Part(("processed",)), text="messages after which came a reply, assignment, note, help, re-route or closing"
+        Part(("processed",)),
+        text="messages after which came a reply, assignment, release, note, tag, hold, help, re-route or closing",
     ),
     "conversations": Figure(Part(("conversation",)), text="distinct conversations in which the customer spoke"),
     "enqueued": Figure(Part(("enqueued",)), text="entries into a queue"),
@@ -683,6 +740,13 @@ FIGURES: Mapping[str, Figure] = {
     "abandoned": Figure(Part(("abandoned",)), text=f"left the queue after more than {SHORT_ABANDON_S:g} s"),
     "short_abandoned": Figure(Part(("short_abandoned",)), text=f"left the queue within {SHORT_ABANDON_S:g} s"),
     "left": Figure(Part(("left",)), text="left the queue by key, closing or overflow: no abandon"),
+    "left_by_key": Figure(Part(("left_by_key",)), text="left the queue by a key, for another branch of the tree"),
+    "left_at_closing": Figure(Part(("left_at_closing",)), text="sent away when the queue closed"),
+    "overflowed": Figure(Part(("overflowed",)), text="moved on when the queue had overflowed"),
+    "transferred": Figure(Part(("transferred",)), text="given to another queue by somebody, or by the tree"),
+    "passed_over": Figure(
+        Part(("passed_over",)), text="how many who came before were passed over, of all that were pulled"
+    ),
     "service_level": Figure(
         Part(("answered_in_time",)),
         Part(("answered", "abandoned")),
@@ -705,7 +769,8 @@ FIGURES: Mapping[str, Figure] = {
     "archived": Figure(Part(("archived",)), text="closed on purpose without a reply: in no response figure"),
     "automation": Figure(
         Part(("automated",)), Part(("closed",)),
-        "closed conversations answered by bot or tree, no human, nobody asked for / closed conversations but archived",
+        "closed conversations answered by bot or tree, no human, nobody asked for, none that we failed / "
+        "closed conversations but archived",
     ),
     "automation_confirmed": Figure(
         Part(("automated_confirmed",)), Part(("closed",)),
@@ -751,6 +816,11 @@ class Values:
     abandoned: int
     short_abandoned: int
     left: int
+    left_by_key: int
+    left_at_closing: int
+    overflowed: int
+    transferred: int
+    passed_over: int
     service_level: float | None
     abandonment: float | None
     asa_s: float | None
@@ -843,6 +913,11 @@ def values(counted: Iterable[Counted], *, distinct: bool = False) -> Values:
         abandoned=facts.abandoned,
         short_abandoned=facts.short_abandoned,
         left=facts.left,
+        left_by_key=number("left_by_key"),
+        left_at_closing=number("left_at_closing"),
+        overflowed=number("overflowed"),
+        transferred=number("transferred"),
+        passed_over=int(sum(fact.values[0] for fact in by.get("passed_over", ()))),
         service_level=facts.service_level,
         abandonment=facts.abandonment,
         asa_s=facts.asa_s,

@@ -509,9 +509,20 @@ UNION
 SELECT i.id FROM core JOIN interaction i ON i.organisation_id = $1 AND i.case_id = core.case_id
 WHERE i.opened_at >= $3 AND i.opened_at < $5
 
+-- With what was done to their cases as a whole, also after these were merged: told as of the case they are in.
 -- name: figure_events
 SELECT seq, id, at, type, interaction, case_id, contact, advisor, data FROM event
-WHERE organisation_id = $1 AND interaction = ANY ($2::uuid[]) AND type = ANY ($3::text[]) ORDER BY seq
+WHERE organisation_id = $1 AND interaction = ANY ($2::uuid[]) AND type = ANY ($3::text[])
+UNION ALL
+SELECT e.seq, e.id, e.at, e.type, e.interaction, w.id AS case_id, e.contact, e.advisor, e.data
+FROM (
+    SELECT c.id, CASE WHEN c.merged_into IS NULL THEN c.id ELSE surviving_case($1, c.id) END AS root FROM case_file c
+    WHERE c.organisation_id = $1 AND c.id IN (
+        SELECT i.case_id FROM interaction i WHERE i.organisation_id = $1 AND i.id = ANY ($2::uuid[]))
+) AS w
+JOIN event e ON e.organisation_id = $1 AND e.case_id IN (w.id, w.root) AND e.interaction IS NULL
+    AND (e.type = 'note.added' OR e.type = 'case.changed' AND e.data ->> 'tags' IS NOT NULL)
+ORDER BY seq
 
 -- name: figure_lines
 SELECT m.id, m.thread, m.interaction, m.case_id, t.channel, m.author, m.by, m.at, m.sent_at, m.status, m.automatic, m.standby

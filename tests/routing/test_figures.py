@@ -44,9 +44,9 @@ def named(name: str) -> UUID:
 def told(story: str) -> f.Rows:
     """Rows from lines of `date time interaction what …`, wall times of Paris; ann/2 is the second of ann's thread.
 
-    What: opened CHANNEL [out] [case=NAME], node, enqueued QUEUE [overflow_from=QUEUE], accepted WHO, pulled WHO,
-    requeued, left, abandoned, ended OUTCOME, archived, note; writes (the customer), bot, holding, replies WHO,
-    failed WHO, perhaps WHO, elsewhere.
+    What: opened CHANNEL [out] [case=NAME], node [EXIT], enqueued QUEUE [overflow_from=QUEUE], accepted WHO,
+    pulled WHO [passed_over=N], requeued, left [HOW], abandoned, ended OUTCOME, archived, note, held; tagged and noted
+    (its case as a whole); writes (the customer), bot, holding, replies WHO, failed WHO, perhaps WHO, elsewhere.
     """
     events: list[Event] = []
     lines: list[f.Line] = []
@@ -66,7 +66,8 @@ def told(story: str) -> f.Rows:
         if kind is not None:
             events.append(
                 Event(seq=len(events) + 1, id=named(f"event {len(events)}"), at=at, organisation=NAMES, type=kind,
-                      interaction=named(name), case=case, advisor=advisor, data=data)
+                      interaction=named(name) if what not in ("tagged", "noted") else None, case=case,
+                      advisor=advisor, data=data)
             )  # fmt: skip
             continue
         author = {"writes": "customer", "bot": "bot", "holding": "system", "elsewhere": "elsewhere"}.get(
@@ -98,17 +99,23 @@ def _event(
         case "accepted":
             return T.ACCEPTED, {}, plain[0]
         case "pulled":
-            return T.ASSIGNED, {"how": "pulled"}, plain[0]
+            return T.ASSIGNED, {"how": "pulled", **options}, plain[0]
+        case "node":
+            return T.NODE_LEFT, {"tree": "tree", "node": "node", "exit": plain[0] if plain else "done"}, None
+        case "left":
+            return T.LEFT_QUEUE, {"how": plain[0] if plain else "key"}, None
+        case "tagged":
+            return T.CASE_CHANGED, {"state": None, "subject": False, "tags": ["damage"]}, None
         case "archived":
             return T.ENDED, {"outcome": "archived"}, None
         case "ended":
             return T.ENDED, {"outcome": plain[0]}, None
-        case "node" | "requeued" | "left" | "abandoned" | "note" | "interrupted":
+        case "requeued" | "abandoned" | "note" | "noted" | "held" | "interrupted":
             kinds = {
-                "node": T.NODE_LEFT,
                 "requeued": T.REQUEUED,
-                "left": T.LEFT_QUEUE,
                 "note": T.NOTE_ADDED,
+                "noted": T.NOTE_ADDED,
+                "held": T.HELD,
                 **ENDS,
             }
             return kinds[what], {}, None
@@ -458,8 +465,140 @@ def test_a_report_and_the_board_say_the_same(seed: int) -> None:
             assert getattr(row.figures, name) == pytest.approx(getattr(board, name)), (row.queue, name)
 
 
+@pytest.mark.parametrize(
+    ("what", "automatic"),
+    [
+        ("node done\nended served", True),
+        ("node done\nabandoned", True),  # hung up inside the tree, with what it had told
+        ("node refused\nended full", False),  # the queue was full
+        ("node closing\nended closed", False),
+        ("node human\nended closed", False),  # asked for somebody in words
+        ("node failed\nended closed", False),  # the transfer reached nobody
+        ("node error\nended sorry", True),
+        ("node done\ninterrupted", False),  # we failed it
+        ("node done\nended fault", False),
+        ("node done\nended failed", False),
+        ("node connected\nended transferred", False),
+    ],
+)
+def test_nothing_is_automation_that_we_failed_or_that_asked_for_a_person(what: str, automatic: bool) -> None:
+    story = "2026-11-23 09:00 dan opened voice\n" + "\n".join(
+        f"2026-11-23 09:0{n} dan {line}" for n, line in enumerate(what.splitlines(), 1)
+    )
+    totals = report(story).totals
+    assert (totals.automation, totals.automation_confirmed) == (float(automatic), float(automatic))
+
+
+def test_a_queue_that_its_tree_left_by_an_error_was_asked_for_too() -> None:
+    trees = {"tree": {"nodes": {"node": {"kind": "queue", "queue": "letters"}}}}
+    rows = told("""
+        2026-11-23 09:00 dan opened voice
+        2026-11-23 09:01 dan node error
+        2026-11-23 09:02 dan ended sorry
+    """)
+    figures = f.statistics(rows, replace(SITE, trees=trees), day("2026-11-23"), day("2026-11-24"))
+    assert figures.totals.automation == 0.0
+
+
+@pytest.mark.parametrize(
+    ("what", "processed"),
+    [
+        ("enqueued letters", 0),  # it only waits
+        ("enqueued letters\nenqueued experts", 1),
+        ("enqueued letters\nenqueued experts overflow_from=letters", 1),
+        ("enqueued letters\ntagged", 1),
+        ("enqueued letters\nnoted", 1),
+        ("enqueued letters\nnote", 1),
+        ("enqueued letters\naccepted lea", 1),
+        ("enqueued letters\naccepted lea\nheld", 1),
+        ("archived", 1),
+    ],
+)
+@pytest.mark.parametrize("channel", ["voice", "email"])
+def test_a_message_is_processed_once_something_was_done_about_it(
+    what: str, processed: int, channel: str
+) -> None:
+    story = f"2026-11-23 09:00 ann opened {channel}\n" + "\n".join(
+        f"2026-11-23 09:0{n} ann {line}" for n, line in enumerate(what.splitlines(), 1)
+    )
+    if channel == "email":
+        story += "\n2026-11-23 09:00 ann writes"
+    assert report(story).totals.processed == processed
+
+
+def test_a_tag_from_before_does_not_process_what_comes_later() -> None:
+    later = report("""
+        2026-11-23 09:00 ann opened voice
+        2026-11-23 09:01 ann tagged
+        2026-11-23 09:02 ann ended served
+        2026-11-23 10:00 ann/2 opened voice
+    """)
+    assert later.totals.processed == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "strict"),
+    [
+        ("2026-11-23 15:01 ann ended answered", 0.0),  # six hours too late, and without a word
+        ("2026-11-23 09:30 ann ended answered", None),  # no answer was needed
+        ("2026-11-23 15:01 ann archived", None),
+        ("2026-11-23 09:30 ann abandoned", 0.0),
+    ],
+)
+def test_closing_late_without_a_reply_is_a_miss_unless_it_is_archived(end: str, strict: float | None) -> None:
+    story = f"""
+        2026-11-23 09:00 ann opened email
+        2026-11-23 09:00 ann writes
+        2026-11-23 09:00 ann enqueued letters
+        {end}
+    """
+    assert report(story).totals.within_hour_strict == strict
+
+
+def test_overflow_key_closing_and_transfer_each_have_their_own_number() -> None:
+    figures = report("""
+        2026-11-23 09:00 ann opened voice
+        2026-11-23 09:00 ann enqueued letters
+        2026-11-23 09:01 ann left key
+        2026-11-23 09:00 bob opened voice
+        2026-11-23 09:00 bob enqueued letters
+        2026-11-23 09:01 bob left closing
+        2026-11-23 09:00 cyd opened voice
+        2026-11-23 09:00 cyd enqueued letters
+        2026-11-23 09:01 cyd enqueued experts overflow_from=letters
+        2026-11-23 09:00 dan opened voice
+        2026-11-23 09:00 dan enqueued letters
+        2026-11-23 09:01 dan accepted lea
+        2026-11-23 09:02 dan enqueued experts
+        2026-11-23 09:03 dan accepted bob
+    """)
+    own = ("left", "left_by_key", "left_at_closing", "overflowed", "transferred", "abandoned")
+    letters, experts = (
+        next(row.figures for row in figures.rows if row.queue == name) for name in ("letters", "experts")
+    )
+    assert tuple(getattr(letters, name) for name in own) == (3, 1, 1, 1, 1, 0)
+    assert tuple(getattr(experts, name) for name in own) == (0, 0, 0, 0, 0, 0)
+
+
+def test_who_was_passed_over_is_counted_where_somebody_was_pulled() -> None:
+    figures = report("""
+        2026-11-23 09:00 ann opened email
+        2026-11-23 09:00 ann writes
+        2026-11-23 09:00 ann enqueued letters
+        2026-11-23 09:01 ann pulled lea passed_over=6
+        2026-11-23 09:00 bob opened email
+        2026-11-23 09:00 bob writes
+        2026-11-23 09:00 bob enqueued letters
+        2026-11-23 09:01 bob pulled lea passed_over=0
+        2026-11-23 09:02 bob requeued
+        2026-11-23 09:03 bob pulled lea passed_over=2
+    """)
+    assert [row.figures.passed_over for row in figures.rows] == [8]
+    assert figures.totals.passed_over == 8
+
+
 COUNTS = ("received", "processed", "conversations", "enqueued", "answered", "abandoned", "short_abandoned", "left",
-          "archived")  # fmt: skip
+          "left_by_key", "left_at_closing", "overflowed", "transferred", "archived")  # fmt: skip
 
 
 def test_every_number_opens_a_list_as_long_as_it_says(seed: int) -> None:

@@ -394,6 +394,29 @@ async def test_the_rows_of_figures_hold_whole_interactions_around_the_interval(d
         assert (later.events, later.lines) == ((), ())
 
 
+async def test_a_tag_on_the_case_that_a_message_went_into_makes_it_processed(database: str) -> None:
+    async with office(database) as (line, there):
+        one = await line.wrote("Le colis de ma voisine", address="ana", external_id="mid.1")
+        two = await line.wrote("Mon colis", address="bob", external_id="mid.2")
+        for wrote in (one, two):
+            assert wrote.interaction is not None
+            await line.ok(m.Enqueued, interaction=wrote.interaction, queue="general")
+        line.clock.pass_(60)
+
+        async def processed() -> int:
+            rows = await there.figures.between(START - timedelta(hours=1), START + timedelta(hours=1))
+            told = statistics(rows, line.desk.site, START - timedelta(hours=1), START + timedelta(hours=1))
+            assert told.totals.received == 2
+            return told.totals.processed
+
+        assert await processed() == 0
+        await line.ok(m.CaseChanged, case=two.case, by="a1", subject="Colis perdu")
+        assert await processed() == 0
+        await line.ok(m.CasesMerged, merge=line.ids(), case=one.case, into=two.case, by="a1")
+        await line.ok(m.CaseChanged, case=two.case, by="a1", tags=("parcel",))
+        assert await processed() == 2
+
+
 async def test_a_conversation_goes_on_and_a_return_is_seen_beyond_the_interval(database: str) -> None:
     async with office(database) as (line, there):
         before = await line.chat("ana")
