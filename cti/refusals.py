@@ -95,6 +95,38 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "This interaction has met no tree, so it cannot be handed back to one.",
         "Cette interaction n’a connu aucun arbre : elle ne peut y être rendue.",
     ),
+    "not-talking": (
+        "You are not talking on this call.",
+        "Vous n’êtes pas en ligne sur cet appel.",
+    ),
+    "not-held": (
+        "This call is not on hold.",
+        "Cet appel n’est pas en attente.",
+    ),
+    "not-your-call": (
+        "This call is not yours.",
+        "Cet appel n’est pas le vôtre.",
+    ),
+    "busy": (
+        "You are on a call already: end it first.",
+        "Vous êtes déjà en ligne : terminez d’abord cet appel.",
+    ),
+    "no-phone": (
+        "You have no phone account; an admin gives you one.",
+        "Vous n’avez pas de téléphone : un administrateur vous en donne un.",
+    ),
+    "phone-not-registered": (
+        "Your phone is not registered; check that it is switched on.",
+        "Votre téléphone n’est pas enregistré : vérifiez qu’il est allumé.",
+    ),
+    "answer-your-phone": (
+        "Answer your phone: that accepts the call.",
+        "Décrochez votre téléphone : cela accepte l’appel.",
+    ),
+    "no-seat-to-lend": (
+        "Only a written interaction that you are in can lend its seat.",
+        "Seule une interaction écrite qui est la vôtre peut prêter sa place.",
+    ),
     "stopping": (
         "The server is stopping. Try again in a moment.",
         "Le serveur s’arrête. Réessayez dans un instant.",

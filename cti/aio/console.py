@@ -141,6 +141,15 @@ class Console:
             return view
         raise Problem(403, "not-yours", "Another advisor has this interaction.")
 
+    def check_code(self, view: InteractionView, code: str | None) -> None:
+        """Raise the Problem of a code that the interaction's queue does not use."""
+        site = self.site().site
+        queue = next((q for q in site.queues if q.id == view.queue), None)
+        codes = queue.wrapup_codes if queue and queue.wrapup_codes else tuple(c.id for c in site.wrapup_codes)
+        if code is not None and code not in codes:
+            error = FieldError("code", f"one of {', '.join(codes)}", code)
+            raise Problem(422, "invalid", "This code is not one of this queue's.", errors=[error])
+
     def advisor(self, login: str) -> Advisor | None:
         return next((a for a in self.site().site.advisors if a.id == login), None)
 
@@ -169,18 +178,8 @@ def refuse(
     return Problem(status, kind, told, more=more)
 
 
-WHY: Mapping[str, str] = {
-    "not_talking": "You are not talking on this call.",
-    "not_held": "This call is not on hold.",
-    "not_yours": "This call is not yours.",
-    "no_phone": "You have no phone account; an admin gives you one.",
-    "phone_not_registered": "Your phone is not registered; check that it is switched on.",
-    "no_free_seat": "You have no free seat for a call; finish something first.",
-}
-
-
-def not_possible(error: NotPossible) -> Problem:
-    return Problem(409, error.why.replace("_", "-").replace(" ", "-"), WHY.get(error.why, error.why))
+def not_possible(ask: Ask, error: NotPossible) -> Problem:
+    return refuse(ask, 409, error.why.replace("_", "-"))
 
 
 def cursor(at: datetime, id: UUID) -> str:

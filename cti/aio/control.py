@@ -236,7 +236,7 @@ class CallControl:
     def _mine(self, interaction: UUID, advisor: str) -> Talk:
         talk = self._talks.get(interaction)
         if talk is None or talk.advisor != advisor:
-            raise NotPossible("not_yours")
+            raise NotPossible("not_your_call")
         return talk
 
     def _on_event(self, event: Event) -> None:

@@ -48,6 +48,7 @@ from routing.store import (
     HelpView,
     InboxFilter,
     InteractionView,
+    MessageView,
     RequestView,
     ThreadView,
 )
@@ -56,6 +57,7 @@ log = structlog.get_logger(__name__)
 
 CASES_OF_A_PERSON = 20  # whose threads are looked at for ways to go on
 ACT_S = 2.0  # what is only shown to the customer may be lost
+NEWEST = 20  # messages of a case that are looked at for one of somebody else
 QUOTED_CHARS = 200  # of somebody's newer reply, in the sentence that tells of it
 
 SearchText = Annotated[str, StringConstraints(max_length=200)]
@@ -155,8 +157,11 @@ async def _newer_reply(ask: Ask, thread: ThreadView) -> Problem:
     cti = cti_of(ask)
     now = await cti.stores.messages.thread(thread.id)
     last = await cti.stores.messages.get(now.last_out) if now and now.last_out else None
-    if last is None:
-        return refuse(ask, 409, "newer-reply", who="?", text="")
+    return _newer(ask, last) if last is not None else refuse(ask, 409, "newer-reply", who="?", text="")
+
+
+def _newer(ask: Ask, last: MessageView) -> Problem:
+    cti = cti_of(ask)
     shown = cti.live.views.message(last)
     text = last.text[:QUOTED_CHARS]
     more = {"who": shown.by or shown.author, "text": text, "message": str(last.id)}
@@ -286,7 +291,12 @@ async def _write(
     cti = cti_of(ask)
     said = repr(replace(message, key=message.message, interaction=message.message))
     key = uuid5(message.message, hashlib.sha256(said.encode("utf-8", "replace")).hexdigest())
-    await _refused(ask, await cti.desk.submit(replace(message, key=key)), thread)
+    outcome = await cti.desk.submit(replace(message, key=key))
+    if outcome.refused is not None and thread is None and message.case is not None:
+        there = await cti.stores.messages.threads_of_case(message.case)  # somebody has just opened it
+        where = (message.account, message.address)
+        thread = next((each for each in there if (each.account, each.address) == where), None)
+    await _refused(ask, outcome, thread)
     for upload in uploads:
         cti.uploads.sent(upload.id)
     return cti.live.views.message(await cti.message(message.message))
@@ -363,8 +373,26 @@ async def write_from_case(ask: Ask, id: UUID, body: schemas.WriteFromCase) -> sc
         attached=_attached(uploads),
         tagged=tagged,
         language=person.language or "",
+        over=thread.last_out if thread is not None else None,
+        consent=body.consents,
     )
+    await _all_seen(ask, id, body)
     return await _write(ask, thread, uploads, message)
+
+
+async def _all_seen(ask: Ask, case: UUID, body: schemas.Seen) -> None:
+    """Raise the Problem of a newer word of the case, the customer's or a colleague's, that the writer has not seen."""
+    if body.consents:
+        return
+    messages = cti_of(ask).stores.messages
+    told = [
+        each
+        for each in await messages.of_case(case, last=NEWEST)
+        if each.by != ask.who.login and not each.automatic
+    ]
+    seen = await messages.get(body.seen) if told and body.seen is not None else None
+    if told and (seen is None or seen.seq < told[-1].seq):
+        raise _newer(ask, told[-1])
 
 
 async def _address_of(ask: Ask, case: CaseView, address: UUID, manifest: Manifest) -> AddressView:
@@ -403,12 +431,12 @@ async def _threads_of_person(cti: Console, case: CaseView) -> list[ThreadView]:
 
 
 @route("POST", f"{V1}/messages/{{id}}/retry", status=201, problems=(409, 422))
-async def retry(ask: Ask, id: UUID) -> schemas.Message:
+async def retry(ask: Ask, id: UUID, body: schemas.Seen | None = None) -> schemas.Message:
     """Send the words of a failed message again, as a new one: those of its parts that did not go.
 
     The page asks first: it may arrive twice.
     """
-    cti = cti_of(ask)
+    cti, body = cti_of(ask), body or schemas.Seen()
     failed = await cti.message(id)
     if not rows.retryable(failed):
         raise refuse(ask, 409, "not-retryable")
@@ -439,8 +467,11 @@ async def retry(ask: Ask, id: UUID) -> schemas.Message:
         buttons=failed.buttons,
         attached=tuple(again),
         reply_to=failed.reply_to,
+        over=thread.last_out,
+        consent=body.consents,
         tagged=tagged,
     )
+    await _all_seen(ask, failed.case, body)
     return await _write(ask, thread, (), message)
 
 
@@ -542,11 +573,7 @@ async def close(ask: Ask, id: UUID, body: schemas.Close) -> schemas.Interaction:
     if body.outcome == "archived" and body.reason not in site.archive_reasons:
         error = FieldError("reason", f"one of {', '.join(site.archive_reasons)}", body.reason)
         raise Problem(422, "invalid", "Archiving without a reply needs a reason.", errors=[error])
-    queue = next((q for q in site.queues if q.id == view.queue), None)
-    codes = queue.wrapup_codes if queue and queue.wrapup_codes else tuple(c.id for c in site.wrapup_codes)
-    if body.code is not None and body.code not in codes:
-        error = FieldError("code", f"one of {', '.join(codes)}", body.code)
-        raise Problem(422, "invalid", "This code is not one of this queue's.", errors=[error])
+    cti.check_code(view, body.code)
     outcome = await cti.tell(
         InteractionClosed,
         interaction=id,

@@ -195,7 +195,7 @@ async def test_hold_plays_music_at_once_and_resume_joins_again(database: str, tm
         with pytest.raises(NotPossible, match="not_held"):
             await at.control.resume(call, "a1")
         for other in (at.control.hold, at.control.resume, at.control.hang_up):
-            with pytest.raises(NotPossible, match="not_yours"):
+            with pytest.raises(NotPossible, match="not_your_call"):
                 await other(call, "a2")
 
 
