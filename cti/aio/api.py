@@ -44,6 +44,7 @@ from routing.aio.web import (
     Problem,
     Route,
     application,
+    language_of,
     route,
     routes_in,
     same_origin,
@@ -174,7 +175,7 @@ async def accept_offer(ask: Ask, id: UUID) -> None:
     cti = cti_of(ask)
     row = cti.desk.interaction(_own_offer(ask, id))
     if row is None or row.seat == "voice":
-        raise Problem(409, "answer-your-phone", "Answer your phone: that accepts the call.")
+        raise refuse(ask, 409, "answer-your-phone")
     await cti.submit(OfferAccepted, offer=id)
 
 
@@ -247,7 +248,7 @@ async def _control(ask: Ask, id: UUID, act: Callable[[UUID, str], Awaitable[None
     try:
         await act(id, ask.who.login)
     except NotPossible as error:
-        raise not_possible(error) from None
+        raise not_possible(ask, error) from None
     return await cti_of(ask).shown(id)
 
 
@@ -256,12 +257,7 @@ async def finish_wrapup(ask: Ask, id: UUID, body: schemas.FinishWrapup) -> schem
     """Finish your wrap-up with a code and a note."""
     cti = cti_of(ask)
     view = await cti.mine(ask, id)
-    site = cti.site().site
-    queue = next((q for q in site.queues if q.id == view.queue), None)
-    codes = queue.wrapup_codes if queue and queue.wrapup_codes else tuple(c.id for c in site.wrapup_codes)
-    if body.code is not None and body.code not in codes:
-        error = FieldError("code", f"one of {', '.join(codes)}", body.code)
-        raise Problem(422, "invalid", "This code is not one of this queue's.", errors=[error])
+    cti.check_code(view, body.code)
     await cti.submit(WrapupDone, interaction=id, code=body.code, note=body.note, by=ask.who.login)
     return await cti.shown(id)
 
@@ -465,7 +461,7 @@ async def call_from_case(ask: Ask, id: UUID, body: schemas.CallFromCase) -> sche
     if body.exchange is not None:
         view = await cti.interaction(body.exchange)
         if view.advisor != ask.who.login or view.state != State.ACTIVE or view.seat == "voice":
-            raise Problem(409, "not-yours", "Only a written interaction that you are in can lend its seat.")
+            raise refuse(ask, 409, "no-seat-to-lend")
     return await _call(ask, case.contact, body.address, case=id, exchange=body.exchange)
 
 
@@ -492,7 +488,7 @@ async def _call(
             language=person.language,
         )
     except NotPossible as error:
-        raise not_possible(error) from None
+        raise not_possible(ask, error) from None
     return schemas.Placed(interaction=placed)
 
 
@@ -810,8 +806,7 @@ async def export_site(ask: Ask) -> web.Response:
 
 
 def _mistakes(ask: Ask, text: str) -> list[schemas.Mistake]:
-    lang = "fr" if ask.request.headers.get(hdrs.ACCEPT_LANGUAGE, "").lower().startswith("fr") else "en"
-    return [schemas.Mistake(**m) for m in cti_of(ask).words.check(text, lang)]
+    return [schemas.Mistake(**m) for m in cti_of(ask).words.check(text, language_of(ask.request))]
 
 
 @route("POST", f"{V1}/site/check", roles=ADMINS)
