@@ -772,7 +772,21 @@ class WriteMessage(Wire):
     consent: bool = False
 
 
-class WriteFromCase(Wire):
+class Seen(Wire):
+    """`seen` is the newest message of the case that the page shows, None where it shows none.
+
+    Over a newer one of the customer or of a colleague only with `consent`; who shows no page leaves `seen` out.
+    """
+
+    seen: UUID | None = None
+    consent: bool = False
+
+    @property
+    def consents(self) -> bool:
+        return self.consent or "seen" not in self.model_fields_set
+
+
+class WriteFromCase(Seen):
     message: UUID
     account: ShortId
     address: UUID

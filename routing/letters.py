@@ -368,16 +368,16 @@ class Letters:
             raise Refused("human_speaks")
         if told.author == "advisor" and (row.state != State.ACTIVE or row.advisor != told.by):
             raise Refused("not_yours")
-        self._newer(told, book.rows.get(ThreadRow, row.thread))
+        self._newer(told, book.rows.get(ThreadRow, row.thread), row.case_id)
         self._write(told, row.id)
 
-    def _newer(self, told: MessageWritten, thread: ThreadRow | None) -> None:
-        """Refused over a reply that the writer has not seen, unless another conversation of the thread has it."""
+    def _newer(self, told: MessageWritten, thread: ThreadRow | None, case: UUID) -> None:
+        """Refused over a reply that the writer has not seen, unless it is of another matter that goes on beside."""
         if told.consent or thread is None or thread.last_out in (None, told.over):
             return
         last = self._book.rows.find(MessageRow, thread.last_out)
         beside = {each for each in thread.living if each != told.interaction}
-        if last is None or last.interaction not in beside:
+        if last is None or last.interaction not in beside or self._book.same_case(last.case_id, case):
             raise Refused("newer_reply")
 
     def _begun(self, told: MessageWritten, account: str, address: UUID) -> UUID:
@@ -396,7 +396,7 @@ class Letters:
         if channel is None:
             raise Refused("unknown_account")
         known = book.memory.threads.get((account, address))
-        self._newer(told, book.rows.get(ThreadRow, known) if known is not None else None)
+        self._newer(told, book.rows.get(ThreadRow, known) if known is not None else None, case.id)
         if known is None:
             known = book.ids()
             data = {"thread": str(known), "account": account, "channel": channel, "address": str(address)}

@@ -359,6 +359,42 @@ async def test_two_matters_of_one_mail_thread_have_two_advisors(database: str, t
         assert (status, told["type"]) == (409, "/problems/lives-there")
 
 
+async def test_from_a_case_nobody_writes_over_what_they_have_not_seen(database: str, tmp_path: Path) -> None:
+    async with house(database, tmp_path) as at:
+        ana, ben = await at.browser("a1"), await at.browser("a2")
+        chat = await taken(at, ana)
+        case = (await ana.get(f"/interactions/{chat}"))["case"]
+        asked = (await ana.get(f"/cases/{case}"))["messages"][-1]["id"]
+        contact = (await ana.get(f"/cases/{case}"))["contact"]
+        more = {"add_addresses": [{"kind": "email", "value": "claire@example.org"}]}
+        _, person = await ana.ask("PATCH", f"/contacts/{contact}", more)
+        [to] = [a["id"] for a in person["addresses"] if a["kind"] == "email"]
+        mail = {"account": "post", "address": to}
+
+        async def writes(who: Browser, **more: Any) -> tuple[int, Any]:
+            return await who.ask("POST", f"/cases/{case}/messages", words() | mail | more)
+
+        status, told = await writes(ben, seen=None)
+        assert (status, told["type"]) == (409, "/problems/newer-reply"), "the customer's word was not seen"
+        both = await asyncio.gather(writes(ana, seen=asked), writes(ben, seen=asked))
+        assert sorted(status for status, _ in both) == [201, 409], "one of two at once is told of the other"
+        [first] = [told for status, told in both if status == 201]
+        [refused] = [told for status, told in both if status == 409]
+        assert (refused["type"], refused["message"]) == ("/problems/newer-reply", first["id"])
+        late = ben if first["by"] == "a1" else ana
+        assert (await writes(late, seen=asked))[0] == 409
+        assert (await writes(late, seen=first["id"]))[0] == 201
+        assert (await writes(late, seen=asked))[0] == 409
+        assert (await writes(late, seen=asked, consent=True))[0] == 201
+        await at.become(first["id"], "failed", failure="refused")
+        await at.write("Alors ?")
+        here = (await ana.get(f"/cases/{case}"))["messages"]
+        status, told = await late.ask("POST", f"/messages/{first['id']}/retry", {"seen": here[-2]["id"]})
+        assert (status, told["text"]) == (409, "Alors ?")
+        status, _ = await late.ask("POST", f"/messages/{first['id']}/retry", {"seen": here[-1]["id"]})
+        assert status == 201
+
+
 async def upload(
     at: House, me: Browser, content: bytes, name: str, said: str = "image/png"
 ) -> tuple[int, Any]:
