@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 import os
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +46,7 @@ from routing.store import ChannelSecrets, Stores
 log = structlog.get_logger("monofil")
 
 KEY_BYTES = 32
+Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 WIDGET = Path(__file__).parent.parent / "cti" / "console" / "dist" / "widget.js"
 TOKEN_KEY = "token_key"  # noqa: S105  the name of a secret
 
@@ -219,7 +220,7 @@ class Written:
                 await listener.start()
             stack.push_async_callback(listener.close)
             self.mail_at = f"{settings.mail_host}:{listener.port}"
-        stack.push_async_callback(self._close_mailboxes)
+        stack.push_async_callback(self._close)
         await self.refresh()
 
     def _shown(self) -> ssl.SSLContext | None:
@@ -238,33 +239,28 @@ class Written:
         """Handle a stored request again. LookupError: there is none."""
         await self.hooks.replay(request)
 
-    async def receive(self, request: web.Request) -> web.StreamResponse:
-        if not self.opened:
-            return web.Response(status=503, headers={"Retry-After": "1"})
-        return await self.hooks.answer(request)
-
-    async def lend(self, request: web.Request) -> web.StreamResponse:
-        if not self.opened:
-            return web.Response(status=503, headers={"Retry-After": "1"})
-        return await self.links.answer(request)
-
     async def _push(self, account: Account, call: PushCall) -> Reply:
         return await self.visitors.push(account, call) if self.opened else Reply(404)  # no page is open yet
 
-    async def visit(self, request: web.Request) -> web.StreamResponse:
-        """Whatever the pages of visitors ask for."""
-        if not self.opened:
-            return web.Response(status=503, headers={"Retry-After": "1"})
-        return await self.visitors.serve(request)
-
-    def routes(self) -> list[tuple[str, str, Callable[[web.Request], Any]]]:
+    def routes(self) -> list[tuple[str, str, Answering]]:
         """Plain handlers for the application, before the console's files."""
+        visit = self._once_open(lambda request: self.visitors.serve(request))
         return [
-            ("*", "/hooks/{account}", self.receive),
-            ("GET", "/files/{id}", self.lend),
-            ("*", "/chat/{account}", self.visit),
-            ("*", "/chat/{account}/{what}", self.visit),
+            ("*", "/hooks/{account}", self._once_open(lambda request: self.hooks.answer(request))),
+            ("GET", "/files/{id}", self._once_open(lambda request: self.links.answer(request))),
+            ("*", "/chat/{account}", visit),
+            ("*", "/chat/{account}/{what}", visit),
         ]
+
+    def _once_open(self, part: Answering) -> Answering:
+        """HTTP listens before the written channels are there: who comes too early is asked to come again."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if not self.opened:
+                return web.Response(status=503, headers={"Retry-After": "1"})
+            return await part(request)
+
+        return answer
 
     def nudge(self) -> None:
         """The clock has been moved."""
@@ -304,7 +300,7 @@ class Written:
                     await box.start()
                     self._mailboxes[id] = (account, secrets, box)
 
-    async def _close_mailboxes(self) -> None:
+    async def _close(self) -> None:
         for _, _, box in self._mailboxes.values():
             await box.close()
         self._mailboxes.clear()
