@@ -458,9 +458,18 @@ export function isWritten(one: Interaction): boolean {
 /** What can be read of an address: a number or a mail address is itself, the id of a channel its last signs. `kind` is of an address or of a channel. */
 export function readable(kind: string, value: string | null | undefined): string {
   if (!value) return '';
-  if (kind === 'voice' || kind === 'phone') return phone(value);
-  if (kind === 'email') return value;
-  return `${desk.channelName(kind === 'psid' ? 'messenger' : kind)} · …${value.slice(-4)}`;
+  if (isSpelt(kind)) return kind === 'email' ? value : phone(value);
+  return `${kind === 'webchat' ? t('who.visitor') : desk.channelName(kind === 'psid' ? 'messenger' : kind)} · ${ending(value)}`;
+}
+
+/** Whether people spell such an address to each other. */
+export function isSpelt(kind: string): boolean {
+  return ['phone', 'voice', 'email'].includes(kind);
+}
+
+/** The end of an id, which tells two of a channel apart. */
+export function ending(value: string | null | undefined): string {
+  return value ? `…${value.slice(-4)}` : '';
 }
 
 /** How we speak of a customer: by name, by what they call or write from, else as a stranger. */
