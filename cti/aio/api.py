@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from pydantic import Field, StringConstraints
 
 from cti import rows, schemas
-from cti.aio import files, statistics, threads
+from cti.aio import exports, files, statistics, threads
 from cti.aio.console import (
     V1,
     Console,
@@ -907,7 +907,13 @@ async def metrics(ask: Ask) -> web.Response:
     )
 
 
-ROUTES = (*routes_in(sys.modules[__name__]), *threads.ROUTES, *files.ROUTES, *statistics.ROUTES)
+ROUTES = (
+    *routes_in(sys.modules[__name__]),
+    *threads.ROUTES,
+    *files.ROUTES,
+    *statistics.ROUTES,
+    *exports.ROUTES,
+)
 
 
 def console_application(

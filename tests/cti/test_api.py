@@ -96,6 +96,9 @@ TABLE = """
     GET    /ways?case=ID                   -                                         404 404 404 401
     GET    /statistics                     -                                         200 200 200 401
     GET    /statistics/list?figure=odd     -                                         422 422 422 401
+    GET    /statistics.csv                 -                                         200 200 200 401
+    GET    /statistics/list.csv?figure=odd -                                         422 422 422 401
+    GET    /cases/ID/transcript.csv        -                                         404 404 404 401
     GET    /accounts                       -                                         200 200 200 401
     GET    /webhooks                       -                                         403 403 200 401
     POST   /webhooks/ID/replay             -                                         403 403 404 401
