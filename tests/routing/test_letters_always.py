@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from routing import models as m
 from routing.aio.clock import IdMaker
 from routing.book import Book
-from routing.projection import AddressRow, CaseRow, ContactRow, InteractionRow, MessageRow, ThreadRow
+from routing.projection import (
+    AddressRow,
+    CaseMergeRow,
+    InteractionRow,
+    MergeRow,
+    MessageRow,
+    Row,
+    ThreadRow,
+)
 from tests.routing.hotline import START, site
 
 PEOPLE = ("psid-1", "psid-2", "psid-3", "psid-4")
@@ -146,6 +155,18 @@ class Office:
             case _:
                 pass
 
+    def undo_all(self, dice: Random) -> None:
+        """In any order."""
+        todo: list[tuple[type[m.Submission], UUID]] = [(m.MergeUndone, merge) for merge in self.merges]
+        todo += [(m.CaseMergeUndone, merge) for merge in self.case_merges]
+        for kind, merge in dice.sample(todo, len(todo)):
+            assert self.tell(kind, merge=merge, by="a1") in (None, "undone_already", "unknown_merge")
+
+    def whole(self) -> dict[type[Row], dict[Any, Row]]:
+        """Every row there is, but those that tell of the merges themselves."""
+        told = (MergeRow, CaseMergeRow)
+        return {table: dict(rows) for table, rows in self.book.rows.tables.items() if table not in told}
+
     def write(self, one: int) -> None:
         message = self.ids()
         self.tell(
@@ -194,18 +215,24 @@ def test_no_note_and_no_call_for_help_reaches_the_outbox(acts: list[Any]) -> Non
     assert all(SECRET not in repr(row) for _, row in office.sent)
 
 
-@settings(max_examples=100, deadline=None)
-@given(ACTS)
-def test_undoing_every_merge_restores_contacts_and_cases(acts: list[Any]) -> None:
+MERGES = st.lists(
+    st.tuples(st.sampled_from(("merge", "merge_cases", "undo", "undo_cases")), *[st.integers(0, 50)] * 2),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ACTS, MERGES, st.randoms(use_true_random=False))
+def test_undoing_every_merge_restores_all_rows_as_they_were(
+    acts: list[Any], merges: list[Any], dice: Random
+) -> None:
     office = Office()
-    for act in acts:
+    for act in [("write", n, 0) for n in range(len(PEOPLE))] + acts:
         office.act(*act)
-    for merge in office.merges:
-        office.tell(m.MergeUndone, merge=merge, by="a1")
-    for merge in office.case_merges:
-        office.tell(m.CaseMergeUndone, merge=merge, by="a1")
-    rows: list[ContactRow | CaseRow] = [
-        *office.book.rows.all(ContactRow),
-        *office.book.rows.all(CaseRow),
-    ]
-    assert all(row.merged_into is None and row.merge_id is None for row in rows)
+    office.undo_all(dice)
+    before = office.whole()
+    for act in merges:
+        office.act(*act)
+    office.undo_all(dice)
+    assert office.whole() == before

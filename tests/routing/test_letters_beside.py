@@ -366,7 +366,7 @@ FORMER = """
     CREATE UNIQUE INDEX one_live_interaction_of_a_thread ON interaction (organisation_id, thread)
         WHERE thread IS NOT NULL AND ended_at IS NULL;
     ALTER TABLE thread DROP COLUMN beside;
-    DELETE FROM schema_version WHERE version >= 6;
+    DELETE FROM schema_version WHERE version = 6;
 """
 
 
