@@ -303,7 +303,7 @@ class Hotline:
                 pop_wait_s=settings.pop_wait_ms / 1000,
             )
         )
-        written.typing = live
+        written.watching = live
         stack.push_async_callback(runner.stop)
         await self._open_http(stack)
         self._go(self._watch_lag(), "lag")

@@ -14,6 +14,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -51,10 +52,12 @@ WIDGET = Path(__file__).parent.parent / "cti" / "console" / "dist" / "widget.js"
 TOKEN_KEY = "token_key"  # noqa: S105  the name of a secret
 
 
-class Typing(Protocol):
-    """Whoever shows that a customer types."""
+class Watching(Protocol):
+    """Whoever shows that a customer types, or has gone."""
 
     def customer_typing(self, interaction: UUID, on: bool) -> None: ...
+
+    def customer_gone(self, interaction: UUID, since: datetime | None) -> None: ...
 
 
 def own_key(data_dir: Path) -> bytes:
@@ -125,7 +128,7 @@ class Written:
             trees=stores.trees,
             known_language=stores.contacts.language_in,
         )
-        self.typing: Typing | None = None
+        self.watching: Watching | None = None
         self.opened = False
         self.mail_at: str | None = None  # where mail is taken
         self._key = key
@@ -194,6 +197,7 @@ class Written:
                 messages=stores.messages,
                 take=self.hooks.take,
                 typed=self._typed,
+                gone=self._gone,
                 link=self.links.link,
                 key=self._key,
                 clock=self.clock,
@@ -331,8 +335,12 @@ class Written:
 
     async def _show_typing(self, account: str, peer: Peer, on: bool) -> None:
         thread = await self.stores.messages.thread_with(account, peer.kind, peer.value)
-        if self.typing is not None and thread is not None and thread.live is not None:
-            self.typing.customer_typing(thread.live, on)
+        if self.watching is not None and thread is not None and thread.live is not None:
+            self.watching.customer_typing(thread.live, on)
+
+    def _gone(self, interaction: UUID, since: datetime | None) -> None:
+        if self.watching is not None:
+            self.watching.customer_gone(interaction, since)
 
     def _soon(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

@@ -43,8 +43,10 @@ def display(kind: str, value: str) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
 
 
-def interaction(view: InteractionView, *, recording: bool = False, unread: int = 0) -> s.Interaction:
-    """`recording`: it is being recorded now; `unread` messages of the customer."""
+def interaction(
+    view: InteractionView, *, recording: bool = False, unread: int = 0, gone_since: datetime | None = None
+) -> s.Interaction:
+    """`recording`: it is being recorded now; `unread` messages of the customer, who is gone since then."""
     known = view.tree is not None and view.tree_version is not None
     return s.Interaction(
         id=view.id,
@@ -77,6 +79,7 @@ def interaction(view: InteractionView, *, recording: bool = False, unread: int =
         thread=view.thread,
         lent_to=view.lent_to,
         unread=unread,
+        gone_since=gone_since,
     )
 
 

@@ -93,6 +93,7 @@ class Interaction(Wire):
     thread: UUID | None
     lent_to: UUID | None  # the call that has its seat (F5)
     unread: int  # customer's messages since our last word, or since its advisor looked
+    gone_since: datetime | None = None  # since then no page of the visitor is open
 
 
 class PopCase(Wire):

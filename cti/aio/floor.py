@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -265,7 +265,7 @@ class Floor:
         if not self._desk.healthy:
             return self._tally.live(now)
         return {
-            (q.queue, q.channel): Waits(q.waiting + q.offered, q.longest_wait_s)
+            (q.queue, q.channel): Waits(q.waiting + q.offered, q.longest_wait_s, q.estimate_s)
             for q in self._desk.board().queues
         }
 
@@ -277,5 +277,5 @@ class Floor:
             if left_s < 0 or key not in live:
                 del self._breaches[key]
                 continue
-            live[key] = Waits(live[key].waiting, live[key].longest_wait_s, None, left_s)
+            live[key] = replace(live[key], breach_in_s=left_s)
         return live

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -221,12 +222,23 @@ class Live:
 
     def customer_typing(self, interaction: UUID, on: bool) -> None:
         """The customer types (or has stopped): said by the channel."""
+        self._tell_of("customer.typing", interaction, {"on": on})
+
+    def customer_gone(self, interaction: UUID, since: datetime | None) -> None:
+        """No page of the visitor is open any more; None: they are back."""
+        self.views.gone(interaction, since)
+        told = since.isoformat() if since is not None else None
+        self._tell_of("customer.gone", interaction, {"since": told})
+
+    def _tell_of(self, kind: str, interaction: UUID, data: Mapping[str, Any]) -> None:
+        """To whoever has the interaction, and to whoever looks at its case."""
         row = self.desk.interaction(interaction)
         owner = self.floor.owner(interaction)
         if row is not None:
-            data = {"interaction": str(interaction), "on": on}
             self._tell(
-                "customer.typing", data, lambda page: page.caller.login == owner or row.case_id in page.cases
+                kind,
+                {"interaction": str(interaction), **data},
+                lambda page: page.caller.login == owner or row.case_id in page.cases,
             )
 
     async def seen(self, interaction: UUID) -> None:

@@ -10,7 +10,7 @@ from cti import rows, schemas, screenpop
 from cti.aio.titles import TreeTitles
 from cti.unread import Unread
 from routing.channel import Manifest
-from routing.models import Clock, Event
+from routing.models import FINAL_EVENTS, Clock, Event
 from routing.site import Site
 from routing.store import HelpView, InteractionView, MessageView, PopRows, Stores, ThreadView
 
@@ -33,12 +33,27 @@ class Views:
         self.channels, self._recording = channels, recording
         self.titles = TreeTitles(stores.trees)
         self._unread = Unread()
+        self._gone: dict[UUID, datetime] = {}  # visitors, by interaction
 
     def apply(self, event: Event) -> None:
         self._unread.apply(event)
+        if event.type in FINAL_EVENTS and event.interaction is not None:
+            self._gone.pop(event.interaction, None)
+
+    def gone(self, interaction: UUID, since: datetime | None) -> None:
+        """Its visitor is gone; None: back."""
+        if since is None:
+            self._gone.pop(interaction, None)
+        else:
+            self._gone[interaction] = since
 
     async def interaction(self, view: InteractionView) -> schemas.Interaction:
-        return rows.interaction(view, recording=self._recording(view.id), unread=await self._count_of(view))
+        return rows.interaction(
+            view,
+            recording=self._recording(view.id),
+            unread=await self._count_of(view),
+            gone_since=self._gone.get(view.id),
+        )
 
     async def _count_of(self, view: InteractionView) -> int:
         """The unread messages of a written interaction that lives; read once for those from before our start."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import socket
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -498,6 +499,13 @@ async def test_who_looks_and_types_in_a_case_is_shown_to_all_who_have_it_open(
                 ]
                 at.live.customer_typing(chat, True)
                 assert (await mine.next("customer.typing"))["data"] == {"interaction": str(chat), "on": True}
+                for since in (at.line.clock.now(), None):
+                    at.live.customer_gone(chat, since)
+                    told = (await mine.next("customer.gone"))["data"]
+                    when = None if since is None else since.isoformat()
+                    assert told == {"interaction": str(chat), "since": when}
+                    seen = (await one.get(f"/interactions/{chat}"))["gone_since"]
+                    assert (datetime.fromisoformat(seen) if seen else None) == since
             told = (await mine.next("case.viewers"))["data"]
             assert [v["login"] for v in told["viewers"]] == ["a1"]  # the other page was closed
             await at.line.ok(m.NoteWritten, case=UUID(case), note=at.line.ids(), text="x", by="a3")
