@@ -138,6 +138,7 @@ class GraphDouble:
     `more_pages`: further Pages of the application, and the token of each; their webhooks go to the same callback.
 
     `retry_every_s`: repeats what was not answered 200 in real time, as often; None: only `redeliver` does.
+    `profiles`: the application may read what persons are called.
     `echoes`, `receipts`: each message that arrives is echoed, and told as delivered.
     """
 
@@ -154,6 +155,7 @@ class GraphDouble:
         versions: Collection[str] = ("v25.0", "v26.0"),
         country: str = "FR",
         no_personas_in: Collection[str] = (),
+        profiles: bool = True,
         now: Callable[[], float] = time.time,
         echoes: bool = True,
         receipts: bool = True,
@@ -178,6 +180,7 @@ class GraphDouble:
         self._revoked = False
         self._versions, self._no_personas_in = frozenset(versions), frozenset(no_personas_in)
         self._now, self._ahead_s = now, 0.0
+        self._profiles = profiles
         self._retry_every_s, self._patience_s, self._port = retry_every_s, patience_s, port
         self._mark = secrets.token_hex(4)  # ids of another run are other ids
         self._made = 0
@@ -476,6 +479,8 @@ class GraphDouble:
         if request.method == "DELETE" and len(parts) == 2 and parts[1] in self.personas:
             del self.personas[parts[1]]
             return {"success": True}
+        if request.method == "GET" and len(parts) == 2 and parts[1] in self.customers:
+            return self._profile(page, self.customers[parts[1]], request.query.get("fields", ""))
         if len(parts) != 3 or parts[1] != page:  # a Page's token says nothing of another one
             raise _Refused(
                 100, f"Unsupported request. Object with ID '{'/'.join(parts[1:])}' does not exist", 33
@@ -495,6 +500,20 @@ class GraphDouble:
                 self._known(page, _map(body)).owner = owner
                 return {"success": True}
         raise _Refused(100, f"Unsupported {request.method.lower()} request.", 33)
+
+    def _profile(self, page: str, customer: Customer, fields: str) -> Event:
+        if not self._profiles:
+            raise _Refused(10, "(#10) The application has no access to the profiles of persons.", status=403)
+        if customer.page != page or customer.last_in is None:
+            raise _Refused(
+                100, f"Unsupported get request. Object with ID '{customer.psid}' does not exist", 33
+            )
+        first, _, last = customer.name.partition(" ")
+        known = {"first_name": first, "last_name": last, "profile_pic": f"{self.base}/cdn/none/face.jpg"}
+        asked = [each for each in fields.split(",") if each]
+        if wrong := [each for each in asked if each not in known]:
+            raise _Refused(100, f"(#100) Tried accessing nonexisting field ({wrong[0]})")
+        return {"id": customer.psid} | {each: known[each] for each in asked if known[each]}
 
     def _make_persona(self, page: str, body: Event) -> Event:
         _only(body, {"name", "profile_picture_url"}, "")

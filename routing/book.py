@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from routing import steps
-from routing.identity import normalise, persons, refuse_merge, root, sort_name
+from routing.identity import normalise, persons, plain, refuse_merge, root, sort_name
 from routing.interaction import Input
 from routing.ledger import VOICE, Batch, Ledger, Refused, word
 from routing.letters import Letters
@@ -27,6 +27,7 @@ from routing.models import (
     Connected,
     ContactChanged,
     ContactChosen,
+    ContactIntroduced,
     ContactsMerged,
     CustomerLeft,
     Enqueued,
@@ -106,6 +107,7 @@ class Book(Ledger):
             ContactChosen: self._contact_chosen,
             CaseChosen: self._case_chosen,
             ContactChanged: self._contact_changed,
+            ContactIntroduced: self._contact_introduced,
             ContactsMerged: self._contacts_merged,
             MergeUndone: self._merge_undone,
             PriorityChanged: self._priority_changed,
@@ -679,6 +681,18 @@ class Book(Ledger):
                 self._mark_vip(told.contact, told.vip, told.by)
         elif not fresh and not added:
             raise Refused("unchanged")
+
+    def _contact_introduced(self, told: ContactIntroduced) -> None:
+        """Stays a draft: what somebody here writes counts more, and is never written over (side_contact_name)."""
+        row, name = self.rows.find(ContactRow, told.contact), plain(told.name).strip()
+        if row is None:
+            raise Refused("unknown_contact")
+        if not name:
+            raise Refused("unchanged")
+        if not row.draft or row.provisional:
+            raise Refused("named")
+        self.emit(T.CONTACT_CHANGED, {"fields": ["introduced"], "by": ""}, contact=row.id)
+        self.side("contact_name", row.id, name=name, sort_name=sort_name(name))
 
     def _contacts_merged(self, told: ContactsMerged) -> None:
         why = refuse_merge(told.contact, told.into, self.rows)

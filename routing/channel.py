@@ -8,8 +8,9 @@ A channel is one file in `routing/channels/`: MANIFEST, and three pure functions
   answered by a Reply; the returned Result says what became of it. A message that goes in several parts tells of each
   (PartSent) that was taken: a later try goes on after those (`out.gone`).
 
-A file may also have `mint(out, account, secrets) -> str`, the id that a message of ours will have, and `may_answer`,
-the rule for answers by machines (see routing/channels).
+A file may also have `mint(out, account, secrets) -> str`, the id that a message of ours will have;
+`profile(to, account, secrets, memory) -> Generator[Call, Reply, str]`, the calls that ask what a new customer is called
+("": nobody says); and `may_answer`, the rule for answers by machines (see routing/channels).
 
 Nobody outside that file asks "which channel is it?": whoever needs to know something reads it from the manifest.
 """

@@ -21,6 +21,7 @@ from routing.models import (
     CasesMerged,
     ContactChanged,
     ContactChosen,
+    ContactIntroduced,
     ContactsMerged,
     HelpAnswered,
     HelpAsked,
@@ -168,7 +169,9 @@ class Memory:
                 self._want_letters(wants, told)
             if isinstance(told, CaseChosen | ContactChosen):
                 wants.talks.add(told.interaction)
-            if isinstance(told, CaseCreated | ContactChosen | ContactChanged | ContactsMerged):
+            if isinstance(
+                told, CaseCreated | ContactChosen | ContactChanged | ContactIntroduced | ContactsMerged
+            ):
                 contacts.append(told.contact)
             if isinstance(told, ContactsMerged):
                 contacts.append(told.into)

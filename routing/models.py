@@ -306,6 +306,14 @@ class ContactChanged(Submission):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContactIntroduced(Submission):
+    """The provider says what a new customer is called. Refused `named` where anybody has said so already."""
+
+    contact: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContactsMerged(Submission):
     """`merge` names the link, so that it can be undone (F2)."""
 

@@ -303,7 +303,8 @@ class Hooks:
         return pace
 
     def _account(self, id: str) -> Account | None:
-        return next((a for a in self._site().accounts if a.id == id and a.channel in self._channels), None)
+        account = self._site().account(id)
+        return account if account is not None and account.channel in self._channels else None
 
     def _receiver(self, one: c.Heard, asked: Account) -> Account | None:
         """Whose event it is, among the accounts whose requests come by the callback of the one that was asked."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -52,6 +52,7 @@ THROTTLED_S = 30.0
 PROBE_S = 300.0  # so often one message tries whether an account that is down works again
 FILE_S, LOOK_S = 3.0, 0.05  # a message may be written just before the desk hears of its file
 REFERENCES = 200
+NAME_CHARS = 200
 
 SENT = Counter("monofil_outbox_total", "Messages that we sent, by what became of them", ["channel", "result"])
 ACTS = Counter("monofil_acts_total", "Typing and seen, shown to customers", ["channel", "result"])
@@ -176,6 +177,10 @@ class Courier:
     def _hear(self, event: m.Event) -> None:
         if event.type is m.T.MESSAGE_WRITTEN:
             self._takings.ring()
+        elif event.type is m.T.THREAD_OPENED:
+            account = self._account_of(str(event.data["account"]))
+            if account is not None and hasattr(self._channels[account.channel], "profile"):
+                self._start(self._introduced(event, account), "outbox introduce")
         elif event.type is m.T.ACCOUNT_CHANGED and event.data.get("state") == "up":
             self._down.pop(str(event.data.get("account")), None)
             self._wait.pop(str(event.data.get("account")), None)
@@ -244,8 +249,8 @@ class Courier:
     async def _sent(self, due: Due) -> None:
         channel = ""
         try:
-            account = next((a for a in self._site().accounts if a.id == due.account), None)
-            if account is None or account.channel not in self._channels:
+            account = self._account_of(due.account)
+            if account is None:
                 result: c.Result = c.Failed(c.Failure.REFUSED, "no_account", "the site has no such account")
             else:
                 channel = account.channel
@@ -554,13 +559,51 @@ class Courier:
         )
         return outcome.refused not in ("stopping", "overloaded")
 
+    async def _introduced(self, event: m.Event, account: Account) -> None:
+        """Asks the provider once what a new customer is called. Without an answer they stay without a name."""
+        try:
+            thread = await self._messages.thread(UUID(event.data["thread"]))
+            assert thread is not None
+            secrets, memory = await self._secrets.of(account.id), self._memory.setdefault(account.id, {})
+            ask = getattr(self._channels[account.channel], "profile")  # noqa: B009  some channels have none
+            name = await self._asked(ask(thread.address_value, account, secrets, memory), account, secrets)
+            if name:
+                told = m.ContactIntroduced(
+                    key=uuid5(thread.id, "introduced"),
+                    organisation=self._desk.organisation,
+                    contact=thread.contact,
+                    name=name[:NAME_CHARS],
+                )
+                await self._desk.submit(told)
+            ACTS.labels(account.channel, "named" if name else "nameless").inc()
+        except Exception as error:
+            ACTS.labels(account.channel, "error").inc()
+            log.info(
+                "a new customer's name could not be asked", account=account.id, error=type(error).__name__
+            )
+
+    async def _asked(
+        self, asking: Generator[c.Call, c.Reply, str], account: Account, secrets: c.Secrets
+    ) -> str:
+        reply: c.Reply | None = None
+        while True:
+            try:
+                call = asking.send(reply) if reply is not None else next(asking)
+            except StopIteration as end:
+                return str(end.value)
+            reply = await self._called(call, account, secrets)
+
+    def _account_of(self, id: str) -> Account | None:
+        account = self._site().account(id)
+        return account if account is not None and account.channel in self._channels else None
+
     async def act(self, thread: UUID | ThreadView, act: str, author_name: str = "") -> None:
         """Shows `typing_on`, `typing_off` or `seen` where the channel can. Never raises, never waits long."""
         channel = ""
         try:
             there = await self._messages.thread(thread) if isinstance(thread, UUID) else thread
-            account = next((a for a in self._site().accounts if there and a.id == there.account), None)
-            if there is None or account is None or account.channel not in self._channels:
+            account = self._account_of(there.account) if there is not None else None
+            if there is None or account is None:
                 return
             if account.id in self._kept(self._clock.now()):
                 return

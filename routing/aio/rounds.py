@@ -21,7 +21,7 @@ class Rounds:
     """`await rounds.make(look)` in a task; `rounds.ring()` from anywhere in its loop."""
 
     def __init__(self, of: str, *, gather_s: float = 0.0, bugs: Counter | None = None) -> None:
-        """`of` names them in the log. What rings within `gather_s` of the first ring is found by one look."""
+        """`of` names them in the log. Between two looks there are `gather_s`: what comes meanwhile is found by one."""
         self._of, self._gather_s, self._bugs = of, gather_s, bugs
         self._bell = asyncio.Event()
 
@@ -42,8 +42,8 @@ class Rounds:
                 if self._bugs is not None:
                     self._bugs.labels("").inc()
                 log.error("a round has failed", of=self._of, error=repr(error), exc_info=error)
+            next_at = asyncio.get_running_loop().time() + self._gather_s
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):  # wait_for may swallow a cancellation
                     await self._bell.wait()
-            if self._gather_s:
-                await asyncio.sleep(self._gather_s)
+            await asyncio.sleep(max(0.0, next_at - asyncio.get_running_loop().time()))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import quote
 from uuid import UUID
 
 from pydantic_core import from_json
@@ -69,8 +70,8 @@ MANIFEST: Final = Manifest(
     marks=frozenset({"delivered", "read", "reaction", "edited"}),
     rates={"": 300, "audio": 10, "video": 10},
     settings=("page_id",),
-    optional=("api_base", "api_version", "app_id", "persona_picture"),
-    kinds={"api_base": "url", "persona_picture": "url"},
+    optional=("api_base", "api_version", "app_id", "persona_picture", "profiles"),
+    kinds={"api_base": "url", "persona_picture": "url", "profiles": "yes|no"},
     identity="page_id",
     secrets=("app_secret", "page_token", "verify_token"),
     hook_secrets=frozenset(
@@ -83,7 +84,9 @@ API_VERSION: Final = "v25.0"
 PERSONA_CHARS: Final = 50  # Personas API: name
 PAYLOAD_CHARS: Final = 1000  # quick_replies[].payload
 KEPT_CHARS: Final = 4000  # of a referral
-PERSONA_REFUSED: Final = "-"  # in the memory, in place of an id
+REFUSED: Final = "-"  # in the memory, in place of a persona's id, or as PROFILES
+PROFILES: Final = "profiles"
+NO_ACCESS = frozenset({3, 10, 200})  # codes that speak of the application, not of the person
 
 TOKEN = frozenset({102, 190})
 THROTTLED = frozenset({4, 17, 32, 613, 80007})
@@ -519,7 +522,7 @@ def render(out: Outgoing, account: Account, secrets: Secrets, memory: Memory) ->
             parts, first = _parts(out, signed=True), result
             result = _judge((yield graph.message(out, parts[done], "")))
             if not (isinstance(result, Failed) and result.code == first.code):
-                memory[_remembered(out.author_name)] = PERSONA_REFUSED
+                memory[_remembered(out.author_name)] = REFUSED
                 persona = ""
         if not isinstance(result, Sent):
             return result
@@ -527,6 +530,23 @@ def render(out: Outgoing, account: Account, secrets: Secrets, memory: Memory) ->
             yield PartSent(parts[done].place, result.external_id)
         done += 1
     return result
+
+
+def profile(to: str, account: Account, secrets: Secrets, memory: Memory) -> Generator[HttpCall, Reply, str]:
+    """What the customer is called; "" where Meta does not say.
+
+    It takes an access that an application must be given (Business Asset User Profile Access): only an account with
+    `profiles: yes` asks. That the application has none is remembered until a restart.
+    """
+    if account.settings.get("profiles") != "yes" or memory.get(PROFILES) == REFUSED:
+        return ""
+    reply = yield _Graph(account, secrets).ask(to, "first_name,last_name")
+    if reply.lost or not 200 <= reply.status < 300:
+        if not reply.lost and _number((_error(reply) or {}).get("code")) in NO_ACCESS:
+            memory[PROFILES] = REFUSED
+        return ""
+    said = _map(_body(reply))
+    return " ".join(part for key in ("first_name", "last_name") if (part := _text(said.get(key)).strip()))
 
 
 def _persona_may_be_why(failed: Failed) -> bool:
@@ -539,7 +559,7 @@ def _action(graph: _Graph, out: Outgoing, memory: Memory) -> Rendering:
         return Failed(Failure.REFUSED, why=f"no such act: {out.act}")
     body: dict[str, Any] = {"recipient": {"id": out.to}, "sender_action": ACTS[out.act]}
     persona = memory.get(_remembered(out.author_name), "")
-    if out.act != "seen" and out.author == "advisor" and persona not in ("", PERSONA_REFUSED):
+    if out.act != "seen" and out.author == "advisor" and persona not in ("", REFUSED):
         body["persona_id"] = persona
     reply = yield graph.call("messages", body, repeatable=True)
     if reply.lost:
@@ -557,7 +577,7 @@ def _persona(
     """The id of the persona of that name, made when it is first needed; "" where there can be none."""
     key = _remembered(name)
     if key in memory:
-        return "" if memory[key] == PERSONA_REFUSED else memory[key]
+        return "" if memory[key] == REFUSED else memory[key]
     asked = {"name": name[:PERSONA_CHARS]}
     if picture := account.settings.get("persona_picture"):
         asked["profile_picture_url"] = picture
@@ -571,7 +591,7 @@ def _persona(
     if failed.failure in (Failure.TOKEN, Failure.THROTTLED, Failure.ACCOUNT):
         return failed
     if failed.failure != Failure.TRANSIENT:
-        memory[key] = PERSONA_REFUSED
+        memory[key] = REFUSED
     return ""
 
 
@@ -588,11 +608,16 @@ class _Graph:
     def __init__(self, account: Account, secrets: Secrets) -> None:
         base = account.settings.get("api_base", API_BASE).rstrip("/")
         version = account.settings.get("api_version", API_VERSION)
-        self._page = f"{base}/{version}/{account.settings.get('page_id', '')}"
+        self._root = f"{base}/{version}"
+        self._page = f"{self._root}/{account.settings.get('page_id', '')}"
         self._headers = {"Authorization": f"Bearer {secrets.get('page_token', '')}"}
 
     def call(self, edge: str, body: Mapping[str, Any], *, repeatable: bool = False) -> HttpCall:
         return HttpCall("POST", f"{self._page}/{edge}", self._headers, json=body, repeatable=repeatable)
+
+    def ask(self, id: str, fields: str) -> HttpCall:
+        url = f"{self._root}/{quote(id, safe='')}?fields={fields}"
+        return HttpCall("GET", url, self._headers, repeatable=True)
 
     def message(self, out: Outgoing, part: _Part, persona: str) -> HttpCall:
         body: dict[str, Any] = {

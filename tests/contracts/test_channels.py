@@ -768,6 +768,27 @@ def test_what_has_gone_of_a_message_in_parts_is_told_to_the_letter(channel: Chan
             assert [case.text_of(call) for call in again if case.text_of(call)] == texts[number:]
 
 
+def test_whatever_is_replied_to_who_asks_for_a_name_it_is_a_text(channel: Channel, case: Case) -> None:
+    profile: Any = getattr(channel, "profile", lambda to, account, secrets, memory: iter(()))
+    for reply in (
+        *NONSENSE,
+        LOST,
+        case.accepted,
+        *(each for some in case.failures.values() for each in some),
+    ):
+        asking = profile(case.plain.to, case.account, case.secrets, {})
+        name: Any = ""
+        try:
+            call = next(asking)
+            while True:
+                assert call.repeatable
+                assert not [secret for secret in case.secrets.values() if secret in call.url]
+                call = asking.send(reply)
+        except StopIteration as end:
+            name = end.value or ""
+        assert isinstance(name, str)
+
+
 def test_whatever_is_replied_there_is_a_result(channel: Channel, case: Case) -> None:
     for exchange in _all(case):
         for at in range(max(1, len(exchange.replies))):

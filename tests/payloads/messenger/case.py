@@ -43,6 +43,7 @@ ACCOUNT = Account(
         "app_id": "7007",
         "api_base": "https://graph.example/",
         "api_version": "v26.0",
+        "profiles": "yes",
     },
 )
 SECRETS = {
