@@ -44,11 +44,18 @@ async def counter(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Asy
     folder = tmp_path_factory.mktemp("counter")
     folder.chmod(0o755)
     async with open_counter(folder, cluster.address) as opened:
-        with contextlib.suppress(
-            PermissionError
-        ):  # what is measured is the server, not the machine's other work
-            os.setpriority(os.PRIO_PROCESS, opened.hotline.server.pid, -15)
+        goes_first(opened.hotline.server.pid)
         yield opened
+
+
+def goes_first(pid: int) -> None:
+    """What is measured is the server, not the machine's other work.
+
+    A server has a session of its own, and nice counts inside a session only: sched(7), "The autogroup feature".
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, -15)
+        Path(f"/proc/{pid}/autogroup").write_text("-15")
 
 
 def lag(metrics: dict[str, float], of_s: float = STALL_S) -> float:
