@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid5
 
 import structlog
@@ -46,13 +46,14 @@ from routing.models import (
     WalkStepped,
 )
 from routing.site import Account, Site
-from routing.store import Messages, MessageView, Timeline, Trees, Walks
+from routing.store import Messages, MessageView, Timeline, Trees, Unavailable, Walks
 
 IDLE_S = 86_400.0  # silence in a question after which the walk ends by itself
 PAUSE_S = 86_400.0  # silence of ours after which the bot says anew what it is
 ACKNOWLEDGED_S = 86_400.0  # automatic answers to one address are counted over so long (mail loops)
 KNOWN_LIMIT_S = 1.0  # longest wait for the contact's language
 AGAIN_S = (0.1, 5.0)  # first and longest pause before a desk that did not answer is told again
+READ_TOGETHER = 4  # walks that are taken up at once: others ask the database too
 PLACE_AGAIN_S = 60.0  # pause before a queue that refused is asked again, where there is no tree to turn to
 REFUSALS = 20  # refusals of queues in one turn; then the customer waits where the account says
 LOOK_S = 30.0  # the idle are looked for at least so often: a clock may be shifted
@@ -67,6 +68,7 @@ UNREADABLE = frozenset(
 )  # facts of what a customer wrote and only a person can judge
 SILENT = frozenset({"human_speaks", "over"})  # refusals after which the tree has nothing more to say
 
+V = TypeVar("V")
 log = structlog.get_logger("ivr.text")
 
 FAULTS = Counter("monofil_text_faults_total", "Written walks that we failed", ["why"])
@@ -132,6 +134,7 @@ class TextRunner:
         self.failures = 0
         self._talks: dict[UUID, _Talk] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.reading = asyncio.Semaphore(READ_TOGETHER)
         self._stopping = False
         self._alarm: asyncio.Task[None] | None = None
         self._unsubscribe = desk.subscribe(self.heard)
@@ -236,16 +239,23 @@ class TextRunner:
 
     async def tell(self, submission: Submission) -> str | None:
         """Tell the desk until it has answered; the word of its refusal. The key makes a second telling harmless."""
+        return (await self._until_answered(Exception, self.desk.submit, submission)).refused
+
+    async def read(self, ask: Callable[..., Awaitable[V]], *arguments: Any) -> V:
+        """Ask the database until it answers: while it is away for a moment the bot is slow, and gives nobody up."""
+        return await self._until_answered(Unavailable, ask, *arguments)
+
+    async def _until_answered(
+        self, passing: type[Exception], ask: Callable[..., Awaitable[V]], *arguments: Any
+    ) -> V:
         pause = AGAIN_S[0]
         while True:
             try:
-                return (await self.desk.submit(submission)).refused
-            except asyncio.CancelledError:
-                raise
-            except Exception as e:
+                return await ask(*arguments)
+            except passing as e:
                 if self._stopping:
                     raise
-                log.warning("The desk could not be told of a step", why=f"{type(e).__name__}: {e}"[:200])
+                log.warning("A step waits for an answer", why=f"{type(e).__name__}: {e}"[:200])
             await asyncio.sleep(pause)
             pause = min(AGAIN_S[1], pause * 2)
 
@@ -291,7 +301,8 @@ class _Talk:
         try:
             if self._to_read:
                 self._to_read = False
-                await self._read()
+                async with self.runner.reading:
+                    await self._read()
             while self._inbox and not self._over and not self.runner.stopping:
                 event = self._inbox.popleft()
                 if event is None:
@@ -314,7 +325,7 @@ class _Talk:
     async def _read(self) -> None:
         """The walk as the database has it, and on a restart what has happened since."""
         runner = self.runner
-        stored = await runner.walks.get(self.interaction)
+        stored = await runner.read(runner.walks.get, self.interaction)
         if stored is not None:
             state = stored.state
             self._seq = stored.consumed
@@ -337,14 +348,15 @@ class _Talk:
             return
         if not self._replay:
             return
-        view = await runner.timeline.interaction(self.interaction)
+        view = await runner.read(runner.timeline.interaction, self.interaction)
         if view is None:
             self._over = True
             return
         if view.state == State.WAITING and stored is None:
             self._over = True
             return
-        since = [e for e in await runner.timeline.events_in(self.interaction, self._seq) if e.type in HEARD]
+        happened = await runner.read(runner.timeline.events_in, self.interaction, self._seq)
+        since = [e for e in happened if e.type in HEARD]
         self._replayed = since[-1].seq if since else 0
         self._inbox.extendleft(reversed(since))
 
@@ -354,7 +366,7 @@ class _Talk:
         trees = dict(now)
         for name, version in self._versions.items():
             if (name not in now or now[name].version != version) and self.runner.trees is not None:
-                found = await self.runner.trees.version(name, version)
+                found = await self.runner.read(self.runner.trees.version, name, version)
                 if found is not None:
                     trees[name] = load(found.document, version)
         return Forest(trees)
@@ -420,7 +432,7 @@ class _Talk:
     async def _message(self, event: Event) -> None:
         if event.data.get("standby"):
             return
-        message = await self.runner.messages.get(UUID(str(event.data["message"])))
+        message = await self.runner.read(self.runner.messages.get, UUID(str(event.data["message"])))
         if message is None or (message.kind == "system" and not UNREADABLE & message.extra.keys()):
             return
         crash_point("walk.heard")
@@ -456,7 +468,7 @@ class _Talk:
             return
         may = MAY_ANSWER.get(message.channel)
         self._muted = message.automatic or (may is not None and not may(False, 0, message.extra))
-        thread = await runner.messages.thread(message.thread)
+        thread = await runner.read(runner.messages.thread, message.thread)
         self._sender = thread.address_value if thread is not None else ""
         self._tree = (tree.id, tree.version)
         self._versions = {name: t.version for name, t in forest.trees.items()}
@@ -616,7 +628,7 @@ class _Talk:
         may = MAY_ANSWER.get(self._channel)
         if may is not None:
             since = datetime.fromtimestamp(self._now(), UTC) - timedelta(seconds=ACKNOWLEDGED_S)
-            sent = await runner.messages.automatic_since(self._account, self._sender, since)
+            sent = await runner.read(runner.messages.automatic_since, self._account, self._sender, since)
             if not may(False, sent, {}):
                 self._log.warning("No more acknowledgements go to this address today", sent=sent)
                 return []

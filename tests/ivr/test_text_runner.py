@@ -15,6 +15,7 @@ from ivr.tree import Forest
 from routing import models as m
 from routing.models import T
 from routing.site import Queue
+from routing.store import Unavailable
 from tests.ivr.chats import NEVER, opened, site
 from tests.ivr.walks import SHIPPED, forest, shipped
 
@@ -343,6 +344,38 @@ async def test_a_fault_of_ours_leads_to_a_person(database: str, monkeypatch: pyt
         await house.write("colis 123456789015")
         assert await house.state(interaction) == ("waiting", "general")
         assert house.runner.failures == 1
+
+
+class Away:
+    """A store that is away whenever something is asked for the first time."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        async def ask(*arguments: Any) -> Any:
+            if name not in self.asked and name != "live":
+                self.asked.add(name)
+                raise Unavailable("for the test")
+            return await getattr(self._store, name)(*arguments)
+
+        return ask
+
+
+async def test_while_the_database_is_away_the_bot_waits_and_gives_nobody_up(database: str) -> None:
+    async with opened(database) as house:
+        there = house.stores
+        for text in ("Bonjour", "suivre un colis"):
+            away = [Away(store) for store in (there.messages, there.walks, there.timeline)]
+            house.stores = replace(there, messages=away[0], walks=away[1], timeline=away[2])
+            await house.restart()
+            interaction = await house.write(text)
+            house.stores = there
+        assert [store.asked for store in away] == [{"get"}, {"get"}, {"interaction", "events_in"}]
+        assert await house.state(interaction) == ("qualifying", None)
+        assert len(await house.said(interaction)) == 2
+        assert house.runner.failures == 0
 
 
 async def test_a_hundred_customers_are_served_at_once_without_an_advisor(database: str) -> None:
