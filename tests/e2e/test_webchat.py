@@ -58,6 +58,14 @@ async def said(page: Page, who: str, *words: str) -> None:
     )
 
 
+async def shows(page: Page, selector: str, words: str) -> None:
+    """A part of the chat that is there to be seen says these words."""
+    await page.until(
+        f"[...{SHADOW}.querySelectorAll('{selector}')]"
+        f".some((one) => !one.hidden && one.innerText.includes({json.dumps(words)}))"
+    )
+
+
 async def test_a_visitor_meets_the_bot_then_an_advisor_and_finds_all_of_it_again(
     cluster: Any, tmp_path: Path
 ) -> None:
@@ -110,4 +118,71 @@ async def test_a_visitor_meets_the_bot_then_an_advisor_and_finds_all_of_it_again
                 await hotline.until(clickable, LONG_S)
                 statuses = await hotline.sql("SELECT status FROM message WHERE author = 'advisor'")
                 assert [row["status"] for row in statuses] == ["read"]
+
+                await page.click("monofil-chat .end")
+                await page.press("Escape")
+                await page.see("monofil-chat .end")
+                await page.click("monofil-chat .end")
+                await page.press("Enter")
+                await said(page, "system", "Vous avez terminé la discussion")
+                await page.gone("monofil-chat .end")
+                await lea.state(interaction, "ended")
+                shown = await lea.console.get(f"/interactions/{interaction}")
+                assert (shown["outcome"], shown["advisor"]) == ("left", "lea")
+                await page.fill("monofil-chat textarea", "Encore une question")
+                await page.press("Enter")
+                await said(page, "visitor", "Encore une question", "envoyé")
+                threads = await hotline.sql(
+                    "SELECT count(DISTINCT interaction) AS lives, count(DISTINCT case_id) AS cases FROM message"
+                )
+                assert [tuple(row) for row in threads] == [(2, 1)]
+                assert await page.axe() == []
+                assert await page.complaints() == []
+
+
+async def test_a_waiting_visitor_leaves_an_address_goes_away_and_is_answered_on_return(
+    cluster: Any, tmp_path: Path
+) -> None:
+    needs_a_browser()
+    tmp_path.chmod(0o755)
+    shop = Shop()
+    async with shop.open() as origin:
+        site = open_site(tmp_path, channels={"site": {"settings": {"origins": origin, "gone_after_s": "1"}}})
+        async with open_hotline(tmp_path, cluster.address, site=site) as hotline, Browser() as browser:
+            shop.hotline = hotline.server.http
+            page = await browser.open("claire", origin, width=360, height=640)
+            await page.click("monofil-chat .launch")
+            await shows(page, ".note", "Aucun conseiller n’est disponible")
+            await page.fill("monofil-chat #mail", "claire@client")
+            await page.fill("monofil-chat textarea", "conseiller")
+            await page.press("Enter")
+            await shows(page, ".error", "incomplète")
+            await page.fill("monofil-chat #mail", "claire@client.example")
+            await page.fill("monofil-chat textarea", "conseiller")
+            await page.press("Enter")
+            await shows(page, ".wait", "Vous êtes le prochain.")
+            await page.click("monofil-chat button:has-text('Oui, la garder')")
+            assert await page.axe() == []
+            async with hotline.at_work("lea", phone=False) as lea:
+                offer = await lea.offered()
+                await lea.console.accept(offer["data"]["id"])
+                interaction = offer["data"]["interaction"]["id"]
+                await lea.state(interaction, "active")
+                await page._do("goto", url="about:blank")
+
+                async def gone() -> bool:
+                    seen = await lea.console.get(f"/interactions/{interaction}")
+                    return seen["gone_since"] is not None
+
+                await hotline.until(gone, LONG_S)
+                ways = (await lea.console.get(f"/ways?case={offer['data']['interaction']['case']}"))["items"]
+                assert [
+                    (way["channel"], way["allowed"])
+                    for way in ways
+                    if way["address"]["value"] == "claire@client.example"
+                ] == [("email", True)]
+                await lea.console.reply(interaction, "Je vous réponds ici.")
+                await page._do("goto", url=origin)
+                await page.click("monofil-chat .launch")
+                await said(page, "advisor", "Léa", "Je vous réponds ici.")
                 assert await page.complaints() == []

@@ -8,6 +8,7 @@ const SCRIPT = document.currentScript as HTMLScriptElement | null;
 const FIELDS = ['name', 'email', 'phone', 'case'];
 const TYPING_MS = 3000;
 const NEAR_PX = 60;
+const EMAIL = /^[^\s@<>]+@[^\s@<>]+\.[^\s@<>]+$/;
 const TYPES = 'image/png,image/jpeg,image/gif,image/webp,audio/*,application/pdf,text/plain,.docx,.xlsx,.odt,.ods';
 
 interface Author { kind: string; name: string }
@@ -312,6 +313,7 @@ class Chat extends HTMLElement {
     if (data.retry_after !== undefined) return;
     const code = String(data.code);
     this.complain(code === 'phone' ? 'phoneWrong' : code);
+    if (code === 'email') this.reachable = this.mail.hidden = false;
     const state = this.own.get(String(data.client_id))?.querySelector('.state');
     if (state) state.textContent = this.w.failed;
   }
@@ -350,7 +352,7 @@ class Chat extends HTMLElement {
     const text = this.text.value.trim();
     if (!text) return;
     const email = this.mail.hidden ? '' : this.address.value.trim();
-    if (email && !this.address.checkValidity()) {
+    if (email && !EMAIL.test(email)) {
       this.complain('email');
       this.address.focus();
       return;
