@@ -34,7 +34,16 @@ from routing.aio.desk import Desk
 from routing.aio.fetch import Fetcher
 from routing.aio.hooks import Hooks
 from routing.aio.links import Links
-from routing.aio.mail import FileCursors, Mailbox, MailListener, Parser, Sender, showing, trusting
+from routing.aio.mail import (
+    FileCursors,
+    Mailbox,
+    MailListener,
+    Parser,
+    Sender,
+    Standing,
+    showing,
+    trusting,
+)
 from routing.aio.outbox import Courier
 from routing.aio.tokens import Tokens
 from routing.aio.visitors import Visitors
@@ -133,6 +142,7 @@ class Written:
         self.mail_at: str | None = None  # where mail is taken
         self._key = key
         self._mailboxes: dict[str, tuple[Account, Mapping[str, str], Mailbox]] = {}
+        self._standing = Standing(self._told)
         self._refreshing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -225,6 +235,7 @@ class Written:
             stack.push_async_callback(listener.close)
             self.mail_at = f"{settings.mail_host}:{listener.port}"
         stack.push_async_callback(self._close)
+        stack.callback(self.desk.subscribe(self._standing.hear))
         await self.refresh()
 
     def _shown(self) -> ssl.SSLContext | None:
@@ -287,6 +298,7 @@ class Written:
             for id in list(self._mailboxes):
                 if wanted.get(id) != self._mailboxes[id][:2]:
                     await self._mailboxes.pop(id)[2].close()
+                    self._standing.forget(id)
             cursors = FileCursors(self.settings.data_dir / "mailboxes.json")
             for id, (account, secrets) in wanted.items():
                 if id not in self._mailboxes:
@@ -296,7 +308,7 @@ class Written:
                         self._take_mail,
                         cursors,
                         known=functools.partial(self._known, id),
-                        told=self._told,
+                        told=self._standing,
                         tls=self._trusted,
                         tokens=self._tokens,
                         clock=self.clock,
@@ -316,7 +328,6 @@ class Written:
         return frozenset(await self.stores.messages.known(account, ids))
 
     def _told(self, account: str, state: str, reason: str) -> None:
-        """A mailbox can be reached, or not."""
         self._soon(self._tell_account(account, state, reason))
 
     async def _tell_account(self, account: str, state: str, reason: str) -> None:

@@ -40,7 +40,7 @@ from routing.aio.reader import CPU_S, MOST_FRAME_BYTES, load
 from routing.aio.tokens import NoToken, Tokens
 from routing.channel import Heard, MailCall, Reply
 from routing.channels import email
-from routing.models import Clock
+from routing.models import Clock, Event, T
 from routing.site import Account
 from routing.store import Unavailable
 
@@ -682,6 +682,32 @@ class Mailbox:
             with self._lock:
                 self._idle = False
         client.idle_done()
+
+
+class Standing:
+    """How the mailboxes stand, for the board: an account that sends again is not up while its mailbox is not read."""
+
+    def __init__(self, tell: Told) -> None:
+        self._tell = tell
+        self._down: dict[str, str] = {}  # account -> why its mailbox is not read
+
+    def __call__(self, account: str, state: str, reason: str) -> None:
+        """A mailbox says so."""
+        self.forget(account)
+        if state == "down":
+            self._down[account] = reason
+        self._tell(account, state, reason)
+
+    def hear(self, event: Event) -> None:
+        """What the desk was told by anybody."""
+        if event.type is T.ACCOUNT_CHANGED and event.data["state"] == "up":
+            account = str(event.data["account"])
+            if account in self._down:
+                self._tell(account, "down", self._down[account])
+
+    def forget(self, account: str) -> None:
+        """It is read no more, or read anew."""
+        self._down.pop(account, None)
 
 
 def _doubling(first: float, most: float) -> Iterator[float]:

@@ -10,19 +10,32 @@ import smtplib
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aiosmtpd.smtp import SMTP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from routing.aio.mail import Cursor, FileCursors, Flood, Mailbox, MailListener, Parser, Sender, _notice
+from routing.aio.mail import (
+    Cursor,
+    FileCursors,
+    Flood,
+    Mailbox,
+    MailListener,
+    Parser,
+    Sender,
+    Standing,
+    _notice,
+)
 from routing.aio.reader import load
 from routing.channel import Heard, MailCall, Reply, Unknown, Wrote
 from routing.channels import email
+from routing.models import Event, T
 from routing.site import Account
 from routing.store import Unavailable
 from tests.fakes.dovecot import PASSWORD, PROGRAM, Dovecot
@@ -546,6 +559,23 @@ async def test_a_server_without_idle_is_asked_now_and_then() -> None:
     finally:
         await box.close()
         server.close()
+
+
+def test_an_account_that_sends_again_is_not_up_while_its_mailbox_is_not_read() -> None:
+    told: list[tuple[str, str, str]] = []
+    standing = Standing(lambda *words: told.append(words))
+
+    def event(state: str) -> Event:
+        own, data = UUID(int=1), {"account": "mail", "state": state, "reason": ""}
+        return Event(seq=1, id=own, at=datetime.now(UTC), organisation=own, type=T.ACCOUNT_CHANGED, data=data)
+
+    standing("mail", "down", "login refused")
+    standing.hear(event("down"))
+    standing.hear(event("up"))
+    assert told == [("mail", "down", "login refused")] * 2
+    standing("mail", "up", "")
+    standing.hear(event("up"))
+    assert told[2:] == [("mail", "up", "")]
 
 
 def test_a_mail_that_is_too_large_for_us_is_told_of_and_stays() -> None:
