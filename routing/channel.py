@@ -10,7 +10,8 @@ A channel is one file in `routing/channels/`: MANIFEST, and three pure functions
 
 A file may also have `mint(out, account, secrets) -> str`, the id that a message of ours will have;
 `profile(to, account, secrets, memory) -> Generator[Call, Reply, str]`, the calls that ask what a new customer is called
-("": nobody says); and `may_answer`, the rule for answers by machines (see routing/channels).
+("": nobody says), of the accounts that may (`profiles`); and `may_answer`, the rule for answers by machines (see
+routing/channels).
 
 Nobody outside that file asks "which channel is it?": whoever needs to know something reads it from the manifest.
 """
@@ -75,6 +76,9 @@ class Manifest:
     identity: str | None = None  # the setting that no two accounts of the channel have in common
     useless_without: Mapping[str, str] = field(default_factory=dict)  # setting -> the one that it goes with
     signs_with: frozenset[str] = frozenset()  # what a signature may name; empty: its messages bear none
+    profiles: str | None = (
+        None  # the setting whose `yes` lets an account ask what its new customers are called
+    )
     secrets: tuple[str, ...] = ()
     """Names of its secrets; they come from the environment or the database, never from the site file."""
     optional_secrets: frozenset[str] = frozenset()  # those of them that an account can do without

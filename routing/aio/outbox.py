@@ -53,6 +53,7 @@ PROBE_S = 300.0  # so often one message tries whether an account that is down wo
 FILE_S, LOOK_S = 3.0, 0.05  # a message may be written just before the desk hears of its file
 REFERENCES = 200
 NAME_CHARS = 200
+ASKED_AT_ONCE = 4  # names of new customers
 
 SENT = Counter("monofil_outbox_total", "Messages that we sent, by what became of them", ["channel", "result"])
 ACTS = Counter("monofil_acts_total", "Typing and seen, shown to customers", ["channel", "result"])
@@ -123,6 +124,7 @@ class Courier:
         self._wait: dict[str, datetime] = {}  # account -> not before
         self._down: dict[str, datetime] = {}  # account -> when one message tries it again
         self._memory: dict[str, c.Memory] = {}
+        self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self._paces: dict[tuple[str, str], Pace] = {}
         self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -179,7 +181,7 @@ class Courier:
             self._takings.ring()
         elif event.type is m.T.THREAD_OPENED:
             account = self._account_of(str(event.data["account"]))
-            if account is not None and hasattr(self._channels[account.channel], "profile"):
+            if account is not None and self._may_ask(account):
                 self._start(self._introduced(event, account), "outbox introduce")
         elif event.type is m.T.ACCOUNT_CHANGED and event.data.get("state") == "up":
             self._down.pop(str(event.data.get("account")), None)
@@ -559,14 +561,21 @@ class Courier:
         )
         return outcome.refused not in ("stopping", "overloaded")
 
+    def _may_ask(self, account: Account) -> bool:
+        setting = self._channels[account.channel].MANIFEST.profiles
+        return setting is not None and account.settings.get(setting) == "yes"
+
     async def _introduced(self, event: m.Event, account: Account) -> None:
         """Asks the provider once what a new customer is called. Without an answer they stay without a name."""
         try:
             thread = await self._messages.thread(UUID(event.data["thread"]))
             assert thread is not None
             secrets, memory = await self._secrets.of(account.id), self._memory.setdefault(account.id, {})
-            ask = getattr(self._channels[account.channel], "profile")  # noqa: B009  some channels have none
-            name = await self._asked(ask(thread.address_value, account, secrets, memory), account, secrets)
+            ask = getattr(self._channels[account.channel], "profile")  # noqa: B009  most channels have none
+            async with self._asking:
+                name = await self._asked(
+                    ask(thread.address_value, account, secrets, memory), account, secrets
+                )
             if name:
                 told = m.ContactIntroduced(
                     key=uuid5(thread.id, "introduced"),

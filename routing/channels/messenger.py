@@ -73,6 +73,7 @@ MANIFEST: Final = Manifest(
     optional=("api_base", "api_version", "app_id", "persona_picture", "profiles"),
     kinds={"api_base": "url", "persona_picture": "url", "profiles": "yes|no"},
     identity="page_id",
+    profiles="profiles",
     secrets=("app_secret", "page_token", "verify_token"),
     hook_secrets=frozenset(
         {"app_secret", "verify_token"}
@@ -307,59 +308,50 @@ def _mark(message: UUID, part: Part) -> str:
 _Reader = Callable[[Mapping[str, Any], Peer, datetime | None, Account, bool], Heard]
 
 
-def _postback(said: Mapping[str, Any], peer: Peer, at: datetime | None, _: Account, standby: bool) -> Heard:
+_Act = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def _act(what: str, tell: _Act) -> _Reader:
+    """A reader of what a customer does that is no message: shown as one, with what `tell` says of it."""
+
+    def read(said: Mapping[str, Any], peer: Peer, at: datetime | None, _: Account, standby: bool) -> Heard:
+        id = _id(said.get("mid")) or _made_up(what, peer, at)
+        return Wrote(peer=peer, at=at, external_id=id, standby=standby, **tell(said))
+
+    return read
+
+
+def _postback(said: Mapping[str, Any]) -> Mapping[str, Any]:
     """A pressed button; on standby its payload is kept from us."""
-    return Wrote(
-        peer=peer,
-        at=at,
-        external_id=_id(said.get("mid")) or _made_up("postback", peer, at),
-        kind="postback",
-        text=_text(said.get("title")),
-        payload=_text(said.get("payload")),
-        referral=_kept(said.get("referral")),
-        standby=standby,
-    )
+    return {
+        "kind": "postback",
+        "text": _text(said.get("title")),
+        "payload": _text(said.get("payload")),
+        "referral": _kept(said.get("referral")),
+    }
 
 
-def _referral(said: Mapping[str, Any], peer: Peer, at: datetime | None, _: Account, standby: bool) -> Heard:
+def _referral(said: Mapping[str, Any]) -> Mapping[str, Any]:
     """The customer came back to the thread through a link, an advertisement, a code."""
-    return Wrote(
-        peer=peer,
-        at=at,
-        external_id=_made_up("referral", peer, at),
-        kind="system",
-        payload=_text(said.get("ref")),
-        referral=_kept(said),
-        standby=standby,
-    )
+    return {"kind": "system", "payload": _text(said.get("ref")), "referral": _kept(said)}
 
 
-def _optin(said: Mapping[str, Any], peer: Peer, at: datetime | None, _: Account, standby: bool) -> Heard:
-    return Wrote(
-        peer=peer,
-        at=at,
-        external_id=_made_up("optin", peer, at),
-        kind="system",
-        text=_text(said.get("title")),
-        payload=_text(said.get("payload") or said.get("ref")),
-        facts={"optin": _text(said.get("type")) or "optin"},
-        standby=standby,
-    )
+def _optin(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        "kind": "system",
+        "text": _text(said.get("title")),
+        "payload": _text(said.get("payload") or said.get("ref")),
+        "facts": {"optin": _text(said.get("type")) or "optin"},
+    }
 
 
-def _account_linking(
-    said: Mapping[str, Any], peer: Peer, at: datetime | None, _: Account, standby: bool
-) -> Heard:
+def _account_linking(said: Mapping[str, Any]) -> Mapping[str, Any]:
     """Linked or unlinked; the authorization code is a secret and stays in the raw body."""
-    return Wrote(
-        peer=peer,
-        at=at,
-        external_id=_made_up("account_linking", peer, at),
-        kind="system",
-        facts={"account_linking": _text(said.get("status"))},
-        automatic=True,
-        standby=standby,
-    )
+    return {
+        "kind": "system",
+        "facts": {"account_linking": _text(said.get("status"))},
+        "automatic": True,
+    }
 
 
 def _delivery(said: Mapping[str, Any], peer: Peer, at: datetime | None, _: Account, __: bool) -> Heard:
@@ -424,10 +416,10 @@ def _taken(said: Mapping[str, Any], peer: Peer, at: datetime | None, account: Ac
 
 
 _READERS: Mapping[str, _Reader] = {
-    "postback": _postback,
-    "referral": _referral,
-    "optin": _optin,
-    "account_linking": _account_linking,
+    "postback": _act("postback", _postback),
+    "referral": _act("referral", _referral),
+    "optin": _act("optin", _optin),
+    "account_linking": _act("account_linking", _account_linking),
     "delivery": _delivery,
     "read": _reading,
     "reaction": _reaction,
@@ -535,10 +527,10 @@ def render(out: Outgoing, account: Account, secrets: Secrets, memory: Memory) ->
 def profile(to: str, account: Account, secrets: Secrets, memory: Memory) -> Generator[HttpCall, Reply, str]:
     """What the customer is called; "" where Meta does not say.
 
-    It takes an access that an application must be given (Business Asset User Profile Access): only an account with
-    `profiles: yes` asks. That the application has none is remembered until a restart.
+    It takes an access that an application must be given (Business Asset User Profile Access). That it has none is
+    remembered until a restart.
     """
-    if account.settings.get("profiles") != "yes" or memory.get(PROFILES) == REFUSED:
+    if memory.get(PROFILES) == REFUSED:
         return ""
     reply = yield _Graph(account, secrets).ask(to, "first_name,last_name")
     if reply.lost or not 200 <= reply.status < 300:

@@ -176,6 +176,8 @@ def test_a_manifest_says_what_can_be(name: str, channel: Channel) -> None:
     assert set(manifest.kinds) <= settings
     assert all("|" in kind or kind in KINDS for kind in manifest.kinds.values())
     assert {*manifest.useless_without, *manifest.useless_without.values()} <= settings
+    assert (manifest.profiles is None) == (not hasattr(channel, "profile"))
+    assert manifest.profiles is None or manifest.kinds[manifest.profiles] == "yes|no"
     assert manifest.identity is None or manifest.identity in manifest.settings
     assert manifest.optional_secrets | manifest.made_secrets | manifest.hook_secrets <= set(manifest.secrets)
     assert not manifest.hook_secrets or manifest.identity, "whose event is it, of those who share a callback?"
