@@ -557,6 +557,8 @@ email     | settings: {address: "<a@b.example>"}               | settings.addres
 email | settings: {address: a@b.example, smtp_port: twentyfive} | settings.smtp_port | is no port; write a number from 1
 email     | settings: {address: a@b.example, smtp_port: "99999"} | settings.smtp_port | «99999» is no port
 email     | settings: {address: a@b.example, smtp_port: 0}     | settings.smtp_port | «0» is no port
+webchat   | settings: {origins: "https://a.example", gone_after_s: soon} | settings.gone_after_s | is no time in seconds
+webchat   | settings: {origins: "https://a.example", gone_after_s: "0"}  | settings.gone_after_s | is no time in seconds
 email     | settings: {address: a@b.example, imap_host: h, imap_port: "-1"} | settings.imap_port | is no port
 email | settings: {address: a@b.example, imap_user: lea} | settings.imap_user | no effect without imap_host
 email | settings: {address: a@b.example, smtp_tls: perhaps} | settings.smtp_tls | one of tls, starttls, none
@@ -598,7 +600,7 @@ channels:
     smtp_port: "25", listen: "no", own_addresses: "a@b.example, c@d.example"},
     signature: {fr: "{% if case.number %}{{ advisor.first_name }}{% endif %} {{ account.name }}"}}
   page: {channel: messenger, tree: chatty, queue: billing, settings: {page_id: 7, api_base: "http://127.0.0.1:80/x"}}
-  site: {channel: webchat, queue: billing, name: Tchat, settings: {hours: office, email: a@b.example,
+  site: {channel: webchat, queue: billing, name: Tchat, settings: {hours: office, email: a@b.example, gone_after_s: "90",
     origins: "https://www.postal.example, http://localhost:8080/"}}
 """
     chatty = """  chatty:
