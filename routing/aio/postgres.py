@@ -766,6 +766,7 @@ class WrittenMessages(_Store):
 
     async def _knowns(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Known]:
         rows = await self._all("known_messages", *map(list, zip(*names, strict=True)))
+        rows = sorted(rows, key=lambda row: row["part"])  # the last part bears the id of the whole, too
         return {(row["account"], row["external_id"]): Known(*tuple(row)[:-1]) for row in rows}
 
     async def ours_until(
