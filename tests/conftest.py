@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -23,6 +23,10 @@ import pytest
 
 from routing.aio.cluster import Cluster
 from routing.aio.postgres import migrate
+from tests.fakes import turns
+
+UNSAFE = ("fsync = off", "full_page_writes = off", "max_wal_size = '4GB'", "checkpoint_timeout = '1h'")
+"""What guards against a power cut only: no test outlives the machine, and a process that is killed needs none of it."""
 
 
 class _Server:
@@ -42,7 +46,8 @@ class _Server:
 
     async def _template(self) -> None:
         connection = await asyncpg.connect(self.address("postgres"))
-        await connection.execute("ALTER SYSTEM SET fsync = off")  # no test outlives the machine
+        for word in UNSAFE:
+            await connection.execute(f"ALTER SYSTEM SET {word}")
         await connection.execute("SELECT pg_reload_conf()")
         await connection.execute("CREATE DATABASE template_monofil")
         await connection.close()
@@ -76,6 +81,16 @@ async def database(cluster: _Server) -> AsyncIterator[str]:
     finally:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What keeps both cores busy by itself comes last: nobody else has to hurry beside it, and both end together."""
+    items.sort(key=lambda item: item.get_closest_marker("load") is not None)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests may wait for what happens in their process with tests.fakes.turns."""
+    return {"turns": turns.Loop}
 
 
 @pytest.fixture

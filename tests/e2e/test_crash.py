@@ -17,6 +17,8 @@ import pytest
 
 from routing.crash import NAMES, SPOKEN
 
+pytestmark = [pytest.mark.slow, pytest.mark.load]
+
 SEEDS = 20
 PROCESSES = 2
 
@@ -42,7 +44,6 @@ async def killed_everywhere(database: str, folder: Path, seeds: range, points: t
     assert killed.total() > len(lives) * 0.95, "the plans should be reached"
 
 
-@pytest.mark.slow
 async def test_a_server_killed_at_any_point_outside_the_desk_starts_again_with_a_true_record(
     database: str, tmp_path: Path
 ) -> None:
@@ -50,7 +51,6 @@ async def test_a_server_killed_at_any_point_outside_the_desk_starts_again_with_a
     await killed_everywhere(database, tmp_path, range(SEEDS), points)
 
 
-@pytest.mark.slow
 async def test_a_server_killed_inside_its_desk_starts_again_with_a_true_record(
     database: str, tmp_path: Path
 ) -> None:

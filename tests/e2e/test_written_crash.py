@@ -17,33 +17,38 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.hotline import fresh_database
 from tests.e2e.writing import POINTS
+
+pytestmark = [pytest.mark.slow, pytest.mark.load]
 
 SEEDS = 20
 PROCESSES = 2
 
 
-async def lives(database: str, folder: Path, how: str, *each: tuple[range, tuple[str, ...]]) -> list[Any]:
-    """What the processes told of their lives, one for each range of seeds and its points."""
-    children = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.e2e.writing", database, str(folder), how),
-            *(str(seeds.start), str(seeds.stop), *points),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        for seeds, points in each
-    ]
-    try:
-        told = await asyncio.gather(*(child.communicate() for child in children))
-    finally:
-        for child in children:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
-    for child, (_, err) in zip(children, told, strict=True):
-        assert child.returncode == 0, err.decode()[-8000:]
-    return [json.loads(line) for out, _ in told for line in out.splitlines()]
+async def lives(cluster: Any, folder: Path, how: str, *each: tuple[range, tuple[str, ...]]) -> list[Any]:
+    """What the processes told of their lives, one for each range of seeds and its points, each with its database."""
+
+    async def told(seeds: range, points: tuple[str, ...]) -> list[Any]:
+        async with fresh_database(cluster.address) as database:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.e2e.writing", database, str(folder), how),
+                *(str(seeds.start), str(seeds.stop), *points),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            try:
+                out, err = await child.communicate()
+            finally:
+                if child.returncode is None:
+                    child.kill()
+                    await child.wait()
+            assert child.returncode == 0, err.decode()[-8000:]
+            return [json.loads(line) for line in out.splitlines()]
+
+    async with asyncio.TaskGroup() as both:
+        tasks = [both.create_task(told(*one)) for one in each]
+    return [line for task in tasks for line in task.result()]
 
 
 def check_reached(told: list[Any], seeds: int) -> None:
@@ -56,21 +61,19 @@ def check_reached(told: list[Any], seeds: int) -> None:
     assert perhaps < len(lives), f"{perhaps} perhaps sent in {len(lives)} lives; {sent} sent"
 
 
-@pytest.mark.slow
 async def test_forked_servers_killed_at_any_point_lose_no_message_and_repeat_none(
-    database: str, tmp_path: Path
+    cluster: Any, tmp_path: Path
 ) -> None:
     first = int(os.environ.get("SEED", "0"))
     count = 1 if "SEED" in os.environ else SEEDS
     edges = [first + count * n // PROCESSES for n in range(PROCESSES + 1)]
     each = [(range(a, b), ()) for a, b in itertools.pairwise(edges) if b > a]
-    check_reached(await lives(database, tmp_path, "forked", *each), count)
+    check_reached(await lives(cluster, tmp_path, "forked", *each), count)
 
 
-@pytest.mark.slow
 async def test_served_servers_killed_at_any_point_lose_no_message_and_repeat_none(
-    database: str, tmp_path: Path
+    cluster: Any, tmp_path: Path
 ) -> None:
     seed = int(os.environ.get("SEED", "0"))
     each = [(range(seed + n, seed + n + 1), POINTS[n::PROCESSES]) for n in range(PROCESSES)]
-    check_reached(await lives(database, tmp_path, "served", *each), 1)
+    check_reached(await lives(cluster, tmp_path, "served", *each), 1)

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -37,7 +37,10 @@ from routing.aio import postgres
 from routing.aio.clock import IdMaker, SystemClock
 from routing.crash import HOOKS, NAMES, OUTBOX, WALKS
 from tests.e2e.nursery import Commands, Life, Lives, Nursery
+from tests.fakes.changes import Changes
 from tests.routing.record import check
+
+Value = TypeVar("Value")
 
 POINTS = HOOKS + WALKS + OUTBOX + NAMES
 AT_START = ("desk.elected", "desk.restored")  # passed once in a life
@@ -45,6 +48,7 @@ OFTEN = {
     **dict.fromkeys(HOOKS, 8),
     **dict.fromkeys(WALKS, 3),
     **dict.fromkeys(OUTBOX, 5),
+    "outbox.went": 3,  # of a message in parts
     **dict.fromkeys((name for name in NAMES if name not in AT_START), 20),
 }
 SCRIPTS = 12
@@ -53,9 +57,8 @@ LANES = 4  # episodes at once
 AHEAD_S = 30.0  # between two lives: the leases of the first are over
 PLAY_S = 60.0  # one life
 SETTLE_S = 30.0
-LOOK_S = 0.03
-FOREMAN_S = 0.1
-RETRY_S = 0.1
+RETRY_S = 0.1  # Meta's, of what was not taken
+AGAIN_S = 1.0  # at most, after a server did not answer
 PASSWORD = "the same for everybody here"
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ADVISORS = ("a1", "a2", "a3")
@@ -128,6 +131,7 @@ class Town:
         self.site = home / "site.yaml"
         self.ahead_s = 0.0
         self.up = asyncio.Event()  # advisors are signed in to a server
+        self.news = asyncio.Event()  # set when a console hears something, and when a server has ended
         self.enough = False  # the last life was not killed by its plan
         self.mail_at = ""
         self.consoles: dict[str, HeadlessConsole] = {}
@@ -140,6 +144,7 @@ class Town:
         self.home.mkdir(parents=True)
         self.home.chmod(0o711)
         async with contextlib.AsyncExitStack() as stack:
+            self.changes = await stack.enter_async_context(Changes(self.dsn))
             self.pool = await stack.enter_async_context(postgres.pool(self.dsn, size=3))
             self.graph = await stack.enter_async_context(
                 GraphDouble(
@@ -233,6 +238,7 @@ class Town:
 
     async def _leave(self, staff: asyncio.Task[None] | None) -> None:
         self.up.clear()
+        self.news.set()
         if staff is not None:
             staff.cancel()
             await asyncio.gather(staff, return_exceptions=True)
@@ -245,20 +251,24 @@ class Town:
         try:
             for login in ADVISORS:
                 console = HeadlessConsole(life.http, login, PASSWORD, on_frame=self._takes(login))
-                self.consoles[login] = await console.__aenter__()
+                self.consoles[login] = console
+                await console.__aenter__()
                 await console.set_presence("ready")
             self.up.set()
-            while True:
-                await asyncio.sleep(FOREMAN_S)
-                away = "SELECT advisor FROM advisor_state WHERE organisation_id = $1 AND presence <> 'ready'"
-                for row in await self.rows(away):
-                    with contextlib.suppress(Refused):
-                        await self.consoles[row["advisor"]].set_presence("ready")
+            away = "SELECT advisor FROM advisor_state WHERE organisation_id = $1 AND presence <> 'ready'"
+            with self.changes.heard("advisor_state", "interaction") as news:
+                while True:
+                    news.clear()
+                    for row in await self.rows(away):
+                        with contextlib.suppress(Refused):  # until something is otherwise
+                            await self.consoles[row["advisor"]].set_presence("ready")
+                    await news.wait()
         except (aiohttp.ClientError, OSError, TimeoutError, Refused):
             await life.ended()  # it was killed meanwhile
 
     def _takes(self, login: str) -> Callable[[Frame], None]:
         def hear(frame: Frame) -> None:
+            self.news.set()
             if frame["type"] == "snapshot":
                 offers = [offer["id"] for offer in frame["data"].get("offers", ())]
             elif frame["type"] == "offer.made":
@@ -271,26 +281,20 @@ class Town:
         return hear
 
     async def _accept(self, login: str, offer: str) -> None:
-        await self.until("somebody to accept", self._is_here(login))
-        with contextlib.suppress(aiohttp.ClientError, OSError, Refused):
-            await self.consoles[login].accept(offer)
-
-    def _is_here(self, login: str) -> Callable[[], Awaitable[bool]]:
-        async def here() -> bool:
-            return login in self.consoles
-
-        return here
+        with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError, Refused):
+            if login in self.consoles:
+                await self.consoles[login].accept(offer)
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def until(self, what: str, true: Callable[[], Awaitable[Any]]) -> Any:
-        """The first true value; looked for again and again, for nobody outside is told."""
-        while not (value := await true()):  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_S)
-        return value
+    async def otherwise(self) -> None:
+        """Until a console has heard something or the server is gone, since `news` was cleared; AGAIN_S at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_S):
+                await self.news.wait()
 
     def mail_of(self, message: str) -> EmailMessage | None:
         return next((mail for mail in self.post.arrived if _named_by(mail) == message), None)
@@ -322,12 +326,13 @@ class Town:
 
         async def quiet() -> bool:
             await self.graph.settled()
+            await self.graph.until(lambda: not self.graph.owed, SETTLE_S)
             left[:] = [(row["what"], row["n"]) for row in await self.rows(open_) if row["n"]]
-            return not left and not self.graph.owed
+            return not left
 
         try:
             async with asyncio.timeout(SETTLE_S):
-                await self.until("quiet", quiet)
+                await self.changes.until(quiet, "request", "outbox", "attachment")
         except TimeoutError:
             raise NotSo(f"never quiet: {left}, {self.graph.owed} webhooks not taken") from None
 
@@ -363,9 +368,10 @@ class Episode:
         self.doing = "beginning"
         self.task = asyncio.create_task(self._play(), name=f"episode {number}")
 
-    async def until(self, what: str, true: Callable[[], Awaitable[Any]]) -> Any:
+    async def until(self, what: str, true: Callable[[], Awaitable[Value]], *tables: str) -> Value:
+        """The first true value, looked for whenever one of the tables has changed."""
         self.doing = what
-        return await self.town.until(what, true)
+        return await self.town.changes.until(true, *tables)
 
     # ---- the customer
 
@@ -389,7 +395,10 @@ class Episode:
                     return UUID(str(row["id"]))
             return None
 
-        return UUID(str(await self.until(f"an answer of the tree to {external_id}", taken)))
+        what = f"an answer of the tree to {external_id}"
+        found = await self.until(what, taken, "message", "interaction", "walk")
+        assert found is not None
+        return found
 
     async def _says(self, kind: str) -> UUID:
         random, customer, graph = self.random, self.customer, self.town.graph
@@ -447,34 +456,39 @@ class Episode:
         async def active() -> bool:
             return bool((await self._row(interaction))["state"] == "active")
 
-        await self.until("somebody to attend", active)
+        await self.until("somebody to attend", active, "interaction")
 
     async def _does(self, what: str, interaction: UUID, act: Callable[[HeadlessConsole], Any]) -> Any:
         """Have its advisor do it; anew with the next server where this one has not answered."""
 
-        async def done() -> tuple[Any] | None:
+        self.doing = what
+        while True:
             await self.town.up.wait()
+            self.town.news.clear()
             console = self.town.consoles.get((await self._row(interaction))["advisor"] or ADVISORS[0])
-            if console is None:
-                return None
+            if console is None:  # they have just left
+                continue
             try:
                 async with asyncio.timeout(5.0):
-                    return (await act(console),)
+                    return await act(console)
             except (aiohttp.ClientError, OSError, RuntimeError):
-                return None
+                await self.town.otherwise()
             except Refused as refused:
                 kind = refused.problem.get("type", "") if isinstance(refused.problem, dict) else ""
-                if refused.status in (401, 503) or "newer-reply" in kind:
-                    return None
-                raise
+                if refused.status not in (401, 503) and "newer-reply" not in kind:
+                    raise
+                await self.town.otherwise()
 
-        return (await self.until(what, done))[0]
-
-    async def _replies(self, interaction: UUID, text: str) -> None:
-        message = str(uuid4())
+    async def _replies(self, interaction: UUID, text: str, **more: Any) -> None:
+        more["message"] = str(uuid4())
         await self._does(
-            f"the reply «{text}»", interaction, lambda it: it.reply(str(interaction), text, message=message)
+            f"the reply «{text}»", interaction, lambda it: it.reply(str(interaction), text, **more)
         )
+
+    async def _shows(self, interaction: UUID, text: str) -> None:
+        """A reply with a picture, which Messenger takes as two messages."""
+        file = await self._does("the file", interaction, lambda it: it.upload(PNG, "colis.png", "image/png"))
+        await self._replies(interaction, text, attachments=[file["id"]])
 
     async def _closes(self, interaction: UUID, outcome: str = "answered", **more: Any) -> None:
         async def close(console: HeadlessConsole) -> None:
@@ -514,7 +528,7 @@ class Episode:
                 state = (await self.town.rows(question, UUID(message)))[0]["state"]  # noqa: B023
                 return state if state not in ("queued", "taken") else ""
 
-            await self.until("the mail to be sent", sent)
+            await self.until("the mail to be sent", sent, "outbox")
             if (mail := self.town.mail_of(message)) is not None:
                 break
             self.repeated.add(message)  # perhaps sent, and it was not: the advisor writes anew
@@ -536,22 +550,21 @@ class Episode:
         answer["In-Reply-To"] = answer["References"] = str(mail["Message-ID"])
         answer.set_content("Merci beaucoup !\n")
 
-        async def brought() -> bool:
+        self.doing = "the customer's mail to be taken"
+        while True:
+            self.town.news.clear()
             host, _, port = self.town.mail_at.rpartition(":")
             try:
                 async with asyncio.timeout(5.0):
                     await aiosmtplib.send(
                         answer, hostname=host, port=int(port), sender=self.address, recipients=[OURS]
                     )
+                break
             except (aiosmtplib.SMTPException, OSError):
-                await asyncio.sleep(RETRY_S)
-                return False
-            return True
-
-        await self.until("the customer's mail to be taken", brought)
-        self.town.mailed.append(str(answer["Message-ID"]))
-        found = await self.until("the customer's mail", lambda: self._mail_row(str(answer["Message-ID"])))
-        return str(found)
+                await self.town.otherwise()
+        own = str(answer["Message-ID"])
+        self.town.mailed.append(own)
+        return await self.until("the customer's mail", lambda: self._mail_row(own), "message")
 
     async def _mail_row(self, id_: str) -> str:
         question = (
@@ -578,7 +591,7 @@ class Episode:
         if random.random() < 0.5:
             await self._replies(chat, "Un instant encore.")
         await self._burst()
-        await self._replies(chat, "C'est fait.")
+        await self._shows(chat, "C'est fait.")
         if self.customer.inbox:
             await self.customer.reacts(self.customer.inbox[-1].mid)
             await self.customer.reads()
@@ -649,6 +662,17 @@ def _named_by(mail: EmailMessage) -> str:
     return str(UUID(found[1]))
 
 
+_MARK = re.compile(r"cc:([0-9a-f-]{36})(?::(\d+)/(\d+):.*)?")
+
+
+def _marked(metadata: str) -> tuple[str, int, int]:
+    """Our message, which of its parts, of how many."""
+    found = _MARK.fullmatch(metadata)
+    if found is None:
+        raise NotSo(f"a message with the metadata {metadata!r}")
+    return found[1], int(found[2] or 1), int(found[3] or 1)
+
+
 def so(true: bool, otherwise: str) -> None:
     if not true:
         raise NotSo(otherwise)
@@ -706,12 +730,14 @@ async def _nothing_twice(town: Town) -> None:
         "JOIN thread t ON t.organisation_id = $1 AND t.id = m.thread "
         "WHERE m.organisation_id = $1 AND m.direction = 'out'"
     )
-    came = [each.metadata.removeprefix("cc:") for each in town.graph.arrived]
-    came += [_named_by(mail) for mail in town.post.arrived]
-    for message, count in Counter(came).items():
-        so(count == 1, f"{message} was sent {count} times")
+    arrived = [_marked(each.metadata) for each in town.graph.arrived]
+    arrived += [(_named_by(mail), 1, 1) for mail in town.post.arrived]
+    for (message, part, of), count in Counter(arrived).items():
+        so(count == 1, f"part {part} of {of} of {message} was sent {count} times")
+    parts = Counter(message for message, _, _ in arrived)
+    came = {message for message, _, of in arrived if parts[message] == of}
     ours = {str(row["id"]): row for row in rows}
-    so(set(came) <= set(ours), f"sent and not in the record: {set(came) - set(ours)}")
+    so(parts.keys() <= ours.keys(), f"sent and not in the record: {parts.keys() - ours.keys()}")
     for message, row in ours.items():
         told = f"{message} of the {row['author']} is {row['status']} ({row['state']}: {row['why']})"
         so(row["status"] in WENT | {"perhaps", "failed", "dropped"}, told)
@@ -721,9 +747,9 @@ async def _nothing_twice(town: Town) -> None:
             row["channel"] == "messenger"
         ):  # its echo and its receipts are repeated until they are acknowledged
             so((message in came) == (row["status"] in WENT), f"{told}, and it came: {message in came}")
-    arrivals: defaultdict[UUID, list[int]] = defaultdict(list)
-    for message in came:
-        arrivals[ours[message]["thread"]].append(ours[message]["seq"])
+    arrivals: defaultdict[UUID, list[tuple[int, int]]] = defaultdict(list)
+    for message, part, _ in arrived:
+        arrivals[ours[message]["thread"]].append((ours[message]["seq"], part))
     for thread, order in arrivals.items():
         so(order == sorted(order), f"thread {thread} came out of order: {order}")
 

@@ -31,15 +31,17 @@ class _Looking(selectors.DefaultSelector):
         return super().select(timeout)
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class Loop(asyncio.SelectorEventLoop):
+    """One in which `until` works."""
+
     def __init__(self) -> None:
         self.looking = _Looking()
         super().__init__(self.looking)
 
 
 def run(main: Coroutine[Any, Any, Value]) -> Value:
-    """As asyncio.run, with a loop in which `until` works."""
-    with asyncio.Runner(loop_factory=_Loop) as runner:
+    """As asyncio.run."""
+    with asyncio.Runner(loop_factory=Loop) as runner:
         return runner.run(main)
 
 
@@ -48,7 +50,7 @@ async def until(look: Callable[[], Value]) -> Value:
     if value := look():
         return value
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, _Loop), "start the loop with `run`"
+    assert isinstance(loop, Loop), "start the loop with `run`"
     future: asyncio.Future[Value] = loop.create_future()
     loop.looking.waiting[future] = look
     try:

@@ -30,13 +30,16 @@ LIFE_S = 60.0
 
 
 def provider_process(notes: Path) -> tuple[int, int]:
-    """(its pid, its port); each message that it carried out is a line of `notes`."""
+    """(its pid, its port); each message that it carried out is a line of `notes`. It ends with us and our children."""
     read, write = os.pipe()
+    we_live, ours = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read)
+        os.close(ours)
 
         async def serve() -> None:
+            asyncio.get_running_loop().add_reader(we_live, os._exit, 0)
             async with Provider() as provider:
                 os.write(write, f"{provider.port}\n".encode())
                 told = 0

@@ -12,6 +12,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import aiohttp
+import asyncpg
 from aiohttp import web
 
 from routing import channel as c
@@ -19,10 +20,12 @@ from routing import models as m
 from routing.aio.fetch import Fetcher
 from routing.aio.hooks import Hooks
 from routing.aio.outbox import Courier
-from routing.aio.postgres import connect, pool, stores
+from routing.aio.postgres import pool, stores
 from routing.aio.web import application
 from routing.site import Account, Site
 from routing.store import Stores
+from tests.fakes import turns
+from tests.fakes.changes import TABLES, Changes
 from tests.fakes.provider import SECRET, Pigeon, Provider, proof
 from tests.routing.hotline import HandClock, Hotline, hotline, site
 
@@ -47,6 +50,8 @@ class Office:
     files: Fetcher
     url: str
     http: aiohttp.ClientSession
+    connections: asyncpg.Pool
+    changes: Changes
     typed: list[tuple[str, str, bool]] = field(default_factory=list)
 
     async def post(self, *events: dict[str, Any]) -> int:
@@ -64,28 +69,23 @@ class Office:
         await self.until(self._all_handled, "a request is not handled")
 
     async def _all_handled(self) -> bool:
-        return all(each.handled_at for each in await self.stores.requests.latest(limit=1000))
+        statement = "SELECT 1 FROM request WHERE organisation_id = $1 AND handled_at IS NULL LIMIT 1"
+        return not await self.rows(statement, self.line.organisation)
 
     async def until(self, true: Callable[[], Any], what: str) -> None:
-        """Looked at again after 5 ms, then less and less often, so as not to be the load; fails after PATIENCE_S."""
-        gap_s = 0.005
+        """What is here may be asked for at once, what is in the database as a coroutine; fails after PATIENCE_S."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while True:
-                    found = true()
-                    if await found if asyncio.iscoroutine(found) else found:
-                        return
-                    await asyncio.sleep(gap_s)
-                    gap_s = min(0.1, gap_s * 1.2)
+                if asyncio.iscoroutine(first := true()):
+                    if not await first:
+                        await self.changes.until(true, *TABLES)
+                else:
+                    await turns.until(true)
         except TimeoutError:
             raise AssertionError(what) from None
 
     async def rows(self, statement: str, *arguments: Any) -> list[Any]:
-        connection = await connect(self.line.dsn)
-        try:
-            return list(await connection.fetch(statement, *arguments))
-        finally:
-            await connection.close()
+        return list(await self.connections.fetch(statement, *arguments))
 
     async def none(self, statement: str) -> bool:
         return not await self.rows(statement)
@@ -157,6 +157,7 @@ async def office(
         if provider is None:
             provider = await stack.enter_async_context(Provider())
         line = await stack.enter_async_context(hotline(dsn, rules(provider.port), clock, short))
+        changes = await stack.enter_async_context(Changes(dsn))
         connections = await stack.enter_async_context(pool(dsn, size=8))
         there = stores(connections, line.organisation, line.clock, environment=KEYS)
         files = Fetcher(data, allow=("127.0.0.0/8",))
@@ -210,4 +211,4 @@ async def office(
         if courier:
             await stack.enter_async_context(sent)
         url = f"http://127.0.0.1:{port}/hooks/nest"
-        yield Office(line, there, told, sent, provider, files, url, http, typed)
+        yield Office(line, there, told, sent, provider, files, url, http, connections, changes, typed)

@@ -13,6 +13,8 @@ import pytest
 from routing.crash import NAMES, planned
 from tests.routing.crashing import ours
 
+pytestmark = [pytest.mark.slow, pytest.mark.load]
+
 SEEDS = 20
 PROCESSES = 2
 
@@ -25,7 +27,6 @@ def test_a_plan_names_a_point_and_its_pass() -> None:
     assert len(set(NAMES)) == len(NAMES)
 
 
-@pytest.mark.slow
 async def test_a_kill_at_any_point_loses_nothing_acknowledged_and_leaves_nobody_stuck(database: str) -> None:
     edges = [SEEDS * n // PROCESSES for n in range(PROCESSES + 1)]
     children = [
