@@ -216,15 +216,18 @@ class Letters:
         data = {"outcome": outcome, "code": None, "by": by, "reason": reason}
         self._book.emit(T.ENDED, data, interaction=interaction)
 
-    def _message_received(self, told: MessageReceived) -> None:
-        book = self._book
-        account, external_id = told.account, plain(told.external_id)
-        self._unknown(told.message, account, external_id)
-        kind, raw = told.address_kind, plain(told.address)
-        value = normalise(kind, raw, book.site.country)
+    def _peer(self, told: MessageReceived | MessageEchoed) -> tuple[str, str, list[ThreadRow]]:
+        """(address as it is kept, as it came, its threads) of a message that is new to us."""
+        self._unknown(told.message, told.account, plain(told.external_id))
+        raw = plain(told.address)
+        value = normalise(told.address_kind, raw, self._book.site.country)
         if not value:
             raise Refused("no_address")
-        threads = self._threads(account, kind, value)
+        return value, raw, self._threads(told.account, told.address_kind, value)
+
+    def _message_received(self, told: MessageReceived) -> None:
+        book = self._book
+        value, raw, threads = self._peer(told)
         hint = book.rows.find(CaseRow, told.case) if told.case is not None else None
         row = self._joined(threads, hint, proved=told.proved)
         if row is not None:
@@ -233,14 +236,14 @@ class Letters:
         else:
             if book.rows.find(InteractionRow, told.interaction) is not None:
                 raise Refused("known_interaction")
-            interaction, thread = self._entered(told, kind, value, raw, threads, hint)
+            interaction, thread = self._entered(told, value, raw, threads, hint)
         if not told.automatic:
             self._customer_wrote(interaction)
         data = {
             "message": str(told.message),
             "thread": str(thread),
-            "account": account,
-            "external_id": external_id or None,
+            "account": told.account,
+            "external_id": plain(told.external_id) or None,
             "kind": told.kind,
             "sent_at": told.sent_at.timestamp() if told.sent_at is not None else None,
             "attached": len(told.attached),
@@ -277,7 +280,6 @@ class Letters:
     def _entered(
         self,
         told: MessageReceived,
-        kind: str,
         value: str,
         raw: str,
         threads: list[ThreadRow],
@@ -285,7 +287,7 @@ class Letters:
     ) -> tuple[UUID, UUID]:
         """(interaction, thread) of a message that nothing goes on for. What a machine wrote opens no work."""
         book = self._book
-        contact, address, matches = self._writer(kind, value, raw, hint, told.more_addresses)
+        contact, address, matches = self._writer(told.address_kind, value, raw, hint, told.more_addresses)
         thread = self._thread(told.account, told.channel, address, contact, threads)
         idle = "automatic" if told.automatic else "standby" if told.standby else None
         last = book.memory.last_of_thread.get(thread)
@@ -475,19 +477,13 @@ class Letters:
 
     def _message_echoed(self, told: MessageEchoed) -> None:
         """Somebody answered elsewhere: it stands beside what goes on, and opens no work."""
-        book = self._book
-        account, external_id = told.account, plain(told.external_id)
-        self._unknown(told.message, account, external_id)
-        kind, raw = told.address_kind, plain(told.address)
-        value = normalise(kind, raw, book.site.country)
-        if not value:
-            raise Refused("no_address")
-        threads = self._threads(account, kind, value)
+        book, account = self._book, told.account
+        value, raw, threads = self._peer(told)
         row = self._live(threads)
         if row is not None:
             interaction, thread = row.id, row.thread
         else:
-            contact, address, matches = self._writer(kind, value, raw, None, ())
+            contact, address, matches = self._writer(told.address_kind, value, raw, None, ())
             there = next((each for each in book.site.accounts if each.id == account), None)
             channel = there.channel if there is not None else account
             thread = self._thread(account, channel, address, contact, threads)
@@ -507,7 +503,7 @@ class Letters:
             "author": "elsewhere",
             "by": "",
             "kind": "text" if told.text.strip() else "media",
-            "external_id": external_id or None,
+            "external_id": plain(told.external_id) or None,
             "sent_at": told.sent_at.timestamp() if told.sent_at is not None else None,
             "attached": len(told.attached),
             "files": self._files(told.attached),
