@@ -517,7 +517,8 @@ class Journey:
         received = sum(row["figures"]["conversations"] for row in rows)
         expect(received == 1, f"{received} Messenger conversations")
         share = told["totals"]["within_hour"]
-        return f"1 Messenger conversation; answered within one hour of opening time: {share}"
+        expect(share == 1.0, f"{share} answered within one hour of opening time")
+        return "1 Messenger conversation; all that was written was answered within one hour of opening time"
 
 
 def tones(raw: bytes) -> tuple[float, float]:

@@ -15,8 +15,10 @@ import pytest
 from config import journey
 from config.journey import Journey
 from media import tone
+from tests.e2e.browser import Browser, needs_a_browser
 from tests.e2e.city import City, open_city
 from tests.e2e.hotline import LONG_S, a_moment
+from tests.e2e.test_console import SIGNED_OUT
 from tests.fakes.peers import Baresip
 from tests.installed import needs
 
@@ -98,6 +100,7 @@ async def desk_phone(city: City, login: str) -> AsyncIterator[Baresip]:
 async def test_one_customer_writes_is_called_is_mailed_answers_and_dials_in_under_one_case(
     cluster: Any, tmp_path: Path
 ) -> None:  # acceptance 1
+    needs_a_browser()
     began = time.monotonic()
     tmp_path.chmod(0o755)
 
@@ -121,6 +124,31 @@ async def test_one_customer_writes_is_called_is_mailed_answers_and_dials_in_unde
     ):
         city.consoles["admin"] = city.hotline.admin
         _, evening, morning, later = city.moments
-        telephones = Telephones(city, jeanne, lea)
-        await Journey(city, telephones, step, evening, morning, later, city.mail_at).play()
+        whole = Journey(city, Telephones(city, jeanne, lea), step, evening, morning, later, city.mail_at)
+        await whole.play()
+        await step("all of it stands in one timeline on the screen", on_the_screen(city, whole.case))
         print(f"{time.monotonic() - began:5.1f} s  all true")
+
+
+async def on_the_screen(city: City, case: str) -> str:
+    """What a colleague sees who opens the case."""
+    made = await city.hotline.admin.post("/advisors/nadia/password")
+    async with Browser() as browser:
+        page = await browser.open("nadia", city.http)
+        await page.sign_in("nadia", made["password"])
+        await page.goto(f"#/cases/{case}")
+        said = (
+            "pas arrivé",
+            "tout de suite",
+            "agence de Lyon",
+            "était fermée",
+            "sera ouverte",
+            "Enquête ouverte",
+        )
+        await page.words("main", *said, "Jeanne Petit")
+        shown = await page.run("document.querySelector('main').innerText")
+        places = [shown.index(word) for word in said if word != "Enquête ouverte"]
+        assert places == sorted(places) or places == sorted(places, reverse=True), "not in the order of time"
+        assert await page.count("audio, .player") >= 1, "the recording can be heard"
+        assert not [one for one in await page.complaints() if not SIGNED_OUT.search(one)]
+    return f"{len(said)} sayings of four channels, and the recording"
