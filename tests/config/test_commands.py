@@ -17,7 +17,7 @@ from config.settings import Settings, load
 from config.site import check, check_text, export
 from routing.aio import postgres
 from routing.aio.clock import IdMaker
-from routing.site import Advisor, Site
+from routing.site import Account, Advisor, Site
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "site.example.yaml"
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -284,3 +284,15 @@ async def test_a_secret_is_needed_optional_or_made_by_the_server(settings: Setti
     assert rows["courrier", "smtp_password"] == (True, "optional")
     assert rows["courrier", "imap_password"] == (False, "optional")
     assert rows["courrier", "token_key"] == (False, "made")
+
+
+async def test_secrets_of_a_shared_callback_are_those_of_the_account_whose_it_is(
+    settings: Settings, site: Site
+) -> None:
+    page = Account("belge", "messenger", tree="messages", hook="facebook", settings={"page_id": "8"})
+    await commands.apply(settings, replace(site, accounts=(*site.accounts, page)), force=False)
+    names = [row.name for row in await commands.channel_secrets(settings) if row.account == "belge"]
+    assert names == ["page_token"]
+    with pytest.raises(Failure, match="belge takes its webhooks by facebook: set the app_secret of facebook"):
+        await commands.set_channel_secret(settings, "belge", "app_secret", "geheim")
+    await commands.set_channel_secret(settings, "belge", "page_token", "geheim")

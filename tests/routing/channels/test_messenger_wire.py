@@ -23,6 +23,7 @@ from routing.aio.outbox import Courier
 from routing.aio.postgres import pool, stores
 from routing.channels import CHANNELS
 from routing.site import Account
+from tests.fakes.changes import Changes
 from tests.routing.hotline import HandClock, hotline, site
 from tests.routing.office import Office
 from tests.routing.test_fetch import png
@@ -54,7 +55,7 @@ class Page:
 
 
 def accounts(graph: GraphDouble, *more: Account) -> tuple[Account, ...]:
-    settings = {"page_id": "1001", "app_id": "7007", "api_base": graph.base}
+    settings = {"page_id": "1001", "app_id": "7007", "api_base": graph.base, "profiles": "yes"}
     return (Account("page", "messenger", queue="general", settings=settings), *more)
 
 
@@ -64,12 +65,9 @@ async def page(dsn: str, data: Path, **more: Any) -> AsyncIterator[Page]:
     async with AsyncExitStack() as stack:
         graph = await stack.enter_async_context(GraphDouble(**{**SECRETS, "now": clock.unix, **more}))
         line = await stack.enter_async_context(hotline(dsn, site(accounts=accounts(graph)), clock))
-        there = stores(
-            await stack.enter_async_context(pool(dsn, size=8)),
-            line.organisation,
-            line.clock,
-            environment=KEYS,
-        )
+        changes = await stack.enter_async_context(Changes(dsn))
+        connections = await stack.enter_async_context(pool(dsn, size=8))
+        there = stores(connections, line.organisation, line.clock, environment=KEYS)
         files = Fetcher(data, allow=("127.0.0.0/8",))
         stack.push_async_callback(files.close)
         app = web.Application()
@@ -99,7 +97,10 @@ async def page(dsn: str, data: Path, **more: Any) -> AsyncIterator[Page]:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         await stack.enter_async_context(hooks)
         await stack.enter_async_context(courier)
-        office = Office(line, there, hooks, courier, cast(Any, None), files, graph.callback, http, [])
+        nobody = cast(Any, None)
+        office = Office(
+            line, there, hooks, courier, nobody, files, graph.callback, http, connections, changes, []
+        )
         yield Page(office, graph, graph.customer("24001", "Claire"))
         await graph.settled()
 
@@ -275,7 +276,7 @@ async def test_two_pages_of_one_application_share_its_callback(database: str, tm
         await office.becomes(answer, "delivered")
         (arrived,) = bruno.inbox
         assert (arrived.text, arrived.persona) == ("De la seconde", "First1")
-        assert {asked.path.split("/")[2] for asked in graph.asked} == {"1002"}
+        assert {asked.path.split("/")[2] for asked in graph.asked if asked.method == "POST"} == {"1002"}
         await here.told()
         assert len(await office.messages()) == 3, "the echo of our own is no message"
         await bruno.reads()
@@ -319,3 +320,41 @@ async def test_a_long_text_goes_on_where_it_stopped_and_its_parts_are_ours(
         mid = await here.claire.writes("Merci", reply_to=one.mid)
         await here.told()
         assert (await here.office.message(mid))["reply_to"] == message
+
+
+async def test_a_new_customer_is_asked_for_once_and_a_name_of_ours_stays(
+    database: str, tmp_path: Path
+) -> None:
+    async with page(database, tmp_path) as here:
+        name = "SELECT name FROM contact_data WHERE contact = (SELECT contact FROM message LIMIT 1)"
+        await here.claire.writes("Bonjour")
+        heard = here.office.line.heard
+        await here.office.until(
+            lambda: any(each.type is m.T.CONTACT_CHANGED for each in heard), "she has no name"
+        )
+        assert [row["name"] for row in await here.office.rows(name)] == ["Claire"]
+        contact = next(each.contact for each in heard if each.type is m.T.THREAD_OPENED)
+        assert contact is not None
+        await here.office.line.ok(m.ContactChanged, contact=contact, by="a1", name="Claire Martin")
+        await here.claire.writes("Encore moi")
+        await here.told()
+        asked = [each for each in here.graph.asked if each.method == "GET"]
+        assert [each.path.split("/")[-1] for each in asked] == ["24001"]
+        late = await here.office.line.tell(m.ContactIntroduced, contact=contact, name="Clara")
+        assert late.refused == "named"
+        assert [row["name"] for row in await here.office.rows(name)] == ["Claire Martin"]
+
+
+async def test_without_access_to_profiles_customers_go_without_a_name(database: str, tmp_path: Path) -> None:
+    async with page(database, tmp_path, profiles=False) as here:
+        others = [here.graph.customer(f"2400{n}", "Autre") for n in (2, 3)]
+        await here.claire.writes("Bonjour")
+        await here.graph.until(lambda: [each for each in here.graph.asked if each.status == 403])
+        interaction = await here.taken("Toujours là ?")
+        for other in others:
+            await other.writes("Bonjour")
+        await here.told()
+        await here.office.becomes(await here.office.write(interaction, "Oui."), "delivered")
+        assert [each.status for each in here.graph.asked if each.method == "GET"] == [403], "it asks again"
+        rows = await here.office.rows("SELECT DISTINCT name FROM contact_data")
+        assert [row["name"] for row in rows] == [""]
