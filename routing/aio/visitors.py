@@ -101,12 +101,10 @@ class Visitors:
 
     async def __aenter__(self) -> Visitors:
         self._unsubscribe = self._desk.subscribe(self._hear)
-        accounts = {each.id: each for each in self._site().accounts}
-        self.gone.unseen(
-            (accounts[row.dialled], row.id)
-            for row in self._desk.interactions()
-            if row.dialled in accounts and self._channels[accounts[row.dialled].channel].MANIFEST.visitors
-        )
+        for row in self._desk.interactions():
+            account = self._site().account(row.dialled)
+            if account is not None and self._channels[account.channel].MANIFEST.visitors:
+                self.gone.unseen(account, row.id)
         return self
 
     async def __aexit__(
@@ -172,7 +170,7 @@ class Visitors:
             case m.T.MESSAGE_STATUS:
                 if visitor is not None and any(page.blocked for page in visitor.pages):
                     wake((visitor,))
-            case m.T.ENDED | m.T.ABANDONED | m.T.INTERRUPTED:
+            case _ if event.type in m.FINAL_EVENTS:
                 if event.interaction is not None:
                     self.gone.over(event.interaction)
                 if visitor is not None:

@@ -57,8 +57,7 @@ class Door:
 
     def admit(self, request: web.Request) -> tuple[Account, dict[str, str]]:
         """The account and the headers that let the page read the answer. Raises what is answered otherwise."""
-        id = request.match_info["account"]
-        account = next((a for a in self._site().accounts if a.id == id), None)
+        account = self._site().account(request.match_info["account"])
         channel = self._channels.get(account.channel) if account is not None else None
         if account is None or channel is None or not channel.MANIFEST.visitors:
             raise web.HTTPNotFound

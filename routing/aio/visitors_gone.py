@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -34,10 +34,9 @@ class Gone:
         loop = asyncio.get_running_loop()
         self._timers[interaction] = loop.call_at(due, self._due, interaction, since)
 
-    def unseen(self, living: Iterable[tuple[Account, UUID]]) -> None:
+    def unseen(self, account: Account, interaction: UUID) -> None:
         """After a start: nobody is there yet for what goes on."""
-        for account, interaction in living:
-            self.left(account, interaction, now(), self._clock.now())
+        self.left(account, interaction, now(), self._clock.now())
 
     def back(self, interaction: UUID) -> None:
         self._stop(interaction)

@@ -14,7 +14,7 @@ from routing import models as m
 from routing.aio.visitors_known import Frame, Known, Page, Visitor
 from routing.channel import Channel
 from routing.projection import InteractionRow
-from routing.site import Account, Site
+from routing.site import Account, Queue, Site
 from routing.store import Messages, MessageView
 
 ROWS = 100
@@ -123,7 +123,7 @@ class Shown:
         if row.state != m.State.WAITING:  # somebody is just asked to take it
             return {name: before.get(name) for name in ("queue_position", "wait_estimate")}
         place, wait = self._desk.place(row.id), self._desk.estimate(row.id)
-        queue = next((each for each in self._site().queues if each.id == row.queue), None)
+        queue = self._queue(row.queue)
         if place is None or queue is None or not queue.announce_place:
             visitor.place = None
         else:
@@ -155,7 +155,7 @@ class Shown:
         if row.direction == "in":
             author = {"kind": "system" if row.kind == "system" else "visitor", "name": ""}
         elif row.author == "bot":
-            account = next((each for each in self._site().accounts if each.id == row.account), None)
+            account = self._site().account(row.account)
             author = {"kind": "bot", "name": account.bot_name if account is not None else ""}
         else:
             kind = "system" if row.author == "system" else "advisor"
@@ -187,7 +187,7 @@ class Shown:
     def _open(self, account: Account) -> bool:
         """Within the hours that the account, or its queue, names; and somebody is there for such seats."""
         site = self._site()
-        queue = next((each for each in site.queues if each.id == account.queue), None)
+        queue = self._queue(account.queue)
         named = account.settings.get("hours") or (queue.hours if queue is not None else None)
         rules = next((each for each in site.hours if each.id == named), None)
         if rules is not None and not hours.is_open(rules, site.time_zone, self._clock.unix()):
@@ -197,6 +197,9 @@ class Shown:
             advisor.seats.get(seat) and self._desk.advisor_state(advisor.id) not in (None, "offline")
             for advisor in site.advisors
         )
+
+    def _queue(self, id: str | None) -> Queue | None:
+        return next((each for each in self._site().queues if each.id == id), None)
 
     def _first_name(self, login: str) -> str:
         return next((each.first_name for each in self._site().advisors if each.id == login), "")
