@@ -45,7 +45,7 @@ export const messages = {
     amina('m-23', 43, 40, 'customer', 'Is it on its way?'),
   ],
   'c-4521': [
-    claire('m-40', 60, 2 * DAY, 'customer', 'Bonjour,\n\nMon colis 8R123 n’est toujours pas arrivé. Pouvez-vous me dire où il est ?\n\nClaire Martin', { subject: 'Colis 8R123 non reçu', has_html: true, quoted: '> Le 12, Colis Express a écrit :\n> Votre colis est en route.' }),
+    claire('m-40', 60, 2 * DAY, 'customer', 'Bonjour,\n\nMon colis 8R123 n’est toujours pas arrivé. Pouvez-vous me dire où il est ?\n\nClaire Martin', { subject: 'Colis 8R123 non reçu', has_html: true, extra: { to: ['contact@colis.example'], cc: ['compta@atelier-martin.example'], answer_to: 'claire.perso@example.org', spf: 'pass', dkim: 'pass', dmarc: 'none' }, quoted: '> Le 12, Colis Express a écrit :\n> Votre colis est en route.' }),
     claire('m-41', 61, 2 * DAY - 5400, 'advisor', 'Bonjour Madame,\n\nIl est en transit, livraison prévue mardi.\n\nLéa', { subject: 'Re : Colis 8R123 non reçu', status: 'perhaps', detail: 'connection lost after DATA', retryable: true }),
   ],
 };
@@ -58,7 +58,7 @@ export const threads = (scene) => ({
 });
 export const work = (interaction) => [
   interaction('n-5', 'active', { channel: 'messenger', seat: 'chat', account: 'page', thread: 't-jules', contact: 'p-jules', contact_name: 'Jules Petit', address: '24001000200030013', case: 'c-4519', case_number: 4519, queue: 'care', accepted_at: ago(1800), call: null, unread: 1 }),
-  interaction('n-6', 'active', { channel: 'webchat', seat: 'chat', account: 'site', thread: 't-amina', contact: 'p-visitor', contact_name: null, address: '0199c5d2f3a74b55', case: 'c-4517', case_number: 4517, queue: 'billing', accepted_at: ago(400), call: null, unread: 2, language: 'en' }),
+  interaction('n-6', 'active', { channel: 'webchat', seat: 'chat', account: 'site', thread: 't-amina', contact: 'p-visitor', contact_name: null, address: '0199c5d2f3a74b55', case: 'c-4517', case_number: 4517, queue: 'billing', accepted_at: ago(400), call: null, unread: 2, language: 'en', gone_since: ago(35) }),
   interaction('n-7', 'active', { channel: 'email', seat: 'mail', account: 'contact', thread: 't-claire', contact: 'p-claire', contact_name: 'Claire Martin', address: 'claire@example.org', queue: 'care', accepted_at: ago(DAY), call: null }),
 ];
 export const helps = [
@@ -101,7 +101,7 @@ export function inbox(query) {
 
 const clocks = (elapsed) => ({ elapsed, opening: elapsed * 0.4, opening_less_routing: elapsed * 0.36 });
 const figures = (n, voice, extra = {}) => ({
-  received: n, enqueued: Math.round(n * 0.7), conversations: Math.round(n * 0.7), answered: Math.round(n * 0.64), abandoned: voice ? Math.round(n * 0.04) : 0, short_abandoned: voice ? Math.round(n * 0.01) : 0, service_level: voice ? 0.819 : null, abandonment: voice ? 0.0476 : null,
+  received: n, enqueued: Math.round(n * 0.7), conversations: Math.round(n * 0.7), answered: Math.round(n * 0.64), processed: Math.round(n * 0.9), left_by_key: voice ? 12 : 0, left_at_closing: voice ? 3 : 0, overflowed: voice ? 21 : 0, transferred: Math.round(n * 0.05), passed_over: 4, abandoned: voice ? Math.round(n * 0.04) : 0, short_abandoned: voice ? Math.round(n * 0.01) : 0, service_level: voice ? 0.819 : null, abandonment: voice ? 0.0476 : null,
   asa_s: voice ? 18.2 : null, within_hour: voice ? null : 0.623, within_hour_strict: voice ? null : 0.571, archived: voice ? null : Math.round(n * 0.03), automation: 0.178, automation_confirmed: 0.151,
   first_response: voice ? { per_message: { elapsed: null, opening: null, opening_less_routing: null }, per_conversation: { elapsed: null, opening: null, opening_less_routing: null } } : { per_message: clocks(2900), per_conversation: clocks(4100) },
   aht_s: voice ? 284 : 512, perhaps_sent: voice ? null : 1, failed: voice ? null : 4, ...extra,

@@ -63,6 +63,8 @@ export interface Interaction {
   lent_to: string | null;
   /** Messages of the customer that nobody has seen. */
   unread: number;
+  /** Since when no page of a visitor is open. */
+  gone_since: string | null;
 }
 
 /** How one message may look on its channel; null and 0: no limit, none. */
@@ -271,6 +273,12 @@ export interface Figures {
   answered: number | null;
   abandoned: number | null;
   short_abandoned: number | null;
+  processed: number | null;
+  left_by_key: number | null;
+  left_at_closing: number | null;
+  overflowed: number | null;
+  transferred: number | null;
+  passed_over: number | null;
   service_level: number | null;
   abandonment: number | null;
   asa_s: number | null;
