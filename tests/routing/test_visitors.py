@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -32,6 +33,7 @@ from routing.aio.visitors_said import TEXT_CHARS
 from routing.channels import CHANNELS, webchat
 from routing.site import Account, Hours
 from routing.store import Unavailable
+from tests.fakes.changes import Changes
 from tests.routing.hotline import HandClock, hotline, site
 from tests.routing.office import Office
 from tests.routing.test_fetch import png
@@ -95,6 +97,7 @@ class Street:
     visitors: Visitors
     base: str
     typed: list[tuple[str, str, bool]]
+    gone: list[tuple[UUID, datetime | None]]
 
     @property
     def url(self) -> str:
@@ -126,12 +129,13 @@ class Street:
 async def street(dsn: str, data: Path, *, account: Account = SITE, **more: Any) -> AsyncIterator[Street]:
     async with AsyncExitStack() as stack:
         line = await stack.enter_async_context(hotline(dsn, site(accounts=(account, PAGE)), HandClock()))
-        there = stores(
-            await stack.enter_async_context(pool(dsn, size=8)), line.organisation, line.clock, environment={}
-        )
+        changes = await stack.enter_async_context(Changes(dsn))
+        connections = await stack.enter_async_context(pool(dsn, size=8))
+        there = stores(connections, line.organisation, line.clock, environment={})
         files = Fetcher(data)
         stack.push_async_callback(files.close)
         typed: list[tuple[str, str, bool]] = []
+        gone: list[tuple[UUID, datetime | None]] = []
         shared: dict[str, Any] = {
             "site": lambda: line.desk.site, "channels": CHANNELS, "messages": there.messages, "desk": line.desk,
             "clock": line.clock,
@@ -146,6 +150,7 @@ async def street(dsn: str, data: Path, *, account: Account = SITE, **more: Any) 
             **shared,
             take=more.pop("take", hooks.take),
             typed=lambda account, peer, on: typed.append((account, peer.value, on)),
+            gone=lambda interaction, since: gone.append((interaction, since)),
             link=lambda id: f"https://hotline.example/files/{id}",
             key=b"k" * 32,
             widget=widget,
@@ -163,8 +168,8 @@ async def street(dsn: str, data: Path, *, account: Account = SITE, **more: Any) 
         await stack.enter_async_context(hooks)
         await stack.enter_async_context(courier)
         await stack.enter_async_context(visitors)
-        office = Office(line, there, hooks, courier, cast(Any, None), files, "", http, [])
-        yield Street(office, visitors, f"http://127.0.0.1:{runner.addresses[0][1]}", typed)
+        office = Office(line, there, hooks, courier, cast(Any, None), files, "", http, connections, changes)
+        yield Street(office, visitors, f"http://127.0.0.1:{runner.addresses[0][1]}", typed, gone)
 
 
 def test_the_button_to_a_person_is_that_of_the_trees() -> None:
@@ -589,3 +594,181 @@ async def test_visitors_are_told_when_nobody_is_there(database: str, tmp_path: P
         here.office.line.desk.site = replace(rules, accounts=(shut,), hours=(Hours("never", {}),))
         async with here.visit() as visit:
             assert visit.frames[0]["data"]["open"] is False
+
+
+async def test_a_visitor_ends_the_chat_and_begins_another_in_the_same_case(
+    database: str, tmp_path: Path
+) -> None:
+    async with street(database, tmp_path) as here, here.visit() as visit:
+        interaction = await here.talking(visit)
+        await visit.until("state", live=True)
+        await visit.say("end", client_id="e1")
+        assert (await visit.until("message", left=True))["data"]["author"]["kind"] == "system"
+        assert (await visit.until("ended"))["data"] == {"by": "visitor"}
+        await visit.until("state", live=False)
+        await visit.say("end", client_id="e2")
+        assert (await visit.until("ended"))["data"] == {"by": "visitor"}, "there is nothing to end"
+        await here.office.handled()
+        line = here.office.line
+        row = line.desk.interaction(interaction)
+        assert row is not None
+        assert (row.state, row.outcome, row.advisor) == ("ended", "left", "a1")
+        assert line.desk.advisor_state("a1") == "ready", "the seat is free"
+        line.clock.pass_(3600)
+        await visit.say("message", client_id="c9", text="Encore une question")
+        await visit.until("message", text="Encore une question")
+        last = (await here.office.messages())[-1]
+        assert last["interaction"] != interaction
+        assert last["case_id"] == row.case_id
+        assert last["thread"] == row.thread
+
+
+async def test_whoever_ends_the_chat_before_an_advisor_has_it_has_given_up(
+    database: str, tmp_path: Path
+) -> None:
+    async with street(database, tmp_path) as here, here.visit() as visit:
+        line = here.office.line
+        await visit.say("message", client_id="c1", text="Bonjour")
+        await visit.until("state", live=True)
+        interaction = (await here.office.messages())[0]["interaction"]
+        await line.ok(m.Enqueued, interaction=interaction, queue="general")
+        await visit.until("state", waiting=True)
+        line.clock.pass_(40)
+        await visit.say("end", client_id="e1")
+        await visit.until("ended", by="visitor")
+        (event,) = [each for each in line.heard if each.type is m.T.ABANDONED]
+        assert (event.interaction, event.data["in"], event.data["queue"]) == (
+            interaction,
+            "waiting",
+            "general",
+        )
+        assert event.data["waited_s"] == 40.0
+
+
+async def test_whoever_waits_sees_their_place_and_the_engines_estimate(database: str, tmp_path: Path) -> None:
+    async with street(database, tmp_path) as here, here.visit() as visit:
+        line = here.office.line
+        await line.ready("a1")
+        for _ in range(5):
+            served = await line.chat(address=f"psid-{line.ids()}")
+            await line.talk(served)
+            line.clock.pass_(100)
+            await line.ok(m.InteractionClosed, interaction=served, by="a1", outcome="answered")
+        for n in range(4):
+            await line.chat(address=f"psid-before-{n}")
+        await visit.say("message", client_id="c1", text="Bonjour")
+        await visit.until("state", live=True)
+        interaction = (await here.office.messages())[-1]["interaction"]
+        offered = line.desk.offers()
+        await line.ok(m.Enqueued, interaction=interaction, queue="general")
+        told = (await visit.until("state", waiting=True))["data"]
+        wait = line.desk.estimate(interaction)
+        assert wait is not None
+        assert told["queue_position"] == line.desk.place(interaction) == 2
+        low, high = told["wait_estimate"]
+        assert low <= wait[0] < wait[1] <= high
+        assert low % 60 == high % 60 == 0
+        before = next(row.interaction for row in offered)
+        (row,) = [
+            each for each in line.desk.interactions() if each.state == "waiting" and each.id != interaction
+        ]
+        await line.ok(m.Interrupted, interaction=row.id, reason="test")
+        here.visitors.known.wake_all()
+        nearer = (await visit.until("state", queue_position=1))["data"]
+        assert nearer["wait_estimate"][1] <= high
+        await line.ok(m.PresenceSet, advisor="a1", presence=m.Presence.PAUSE, reason="lunch")
+        here.visitors.known.wake_all()
+        unknown = (await visit.until("state", wait_estimate=None))["data"]
+        assert unknown["queue_position"] == 1, "nobody is there: no estimate, yet a place"
+        assert before != interaction
+
+
+async def test_a_queue_that_tells_no_places_tells_none_and_a_place_never_gets_worse(
+    database: str, tmp_path: Path
+) -> None:
+    async with street(database, tmp_path) as here, here.visit() as visit:
+        line = here.office.line
+        await visit.say("message", client_id="c1", text="Bonjour")
+        await visit.until("state", live=True)
+        interaction = (await here.office.messages())[-1]["interaction"]
+        await line.ok(m.Enqueued, interaction=interaction, queue="general")
+        assert (await visit.until("state", waiting=True))["data"]["queue_position"] == 1
+        await line.chat(address="psid-vip", queue="billing")
+        assert line.desk.place(interaction) == 2, "somebody who counts more has come"
+        here.visitors.known.wake_all()
+        visitor = here.visitors.known.of_live(interaction)
+        assert visitor is not None
+        assert here.visitors.shown.state(visitor)["queue_position"] == 1
+        quiet = tuple(replace(queue, announce_place=False) for queue in line.desk.site.queues)
+        line.desk.site = replace(line.desk.site, queues=quiet)
+        here.visitors.known.wake_all()
+        await visit.until("state", waiting=True, queue_position=None)
+
+
+async def test_an_advisor_is_told_once_nobody_is_there_any_more(database: str, tmp_path: Path) -> None:
+    account = replace(SITE, settings={**SITE.settings, "gone_after_s": "0.05"})
+    async with street(database, tmp_path, account=account) as here:
+        line = here.office.line
+        async with here.visit() as visit, here.visit(visit.token):
+            interaction = await here.talking(visit)
+            token, seq = visit.token, visit.seq
+        visitor = here.visitors.known.of_live(interaction)
+        assert visitor is not None
+        await here.office.until(lambda: visitor.left, "the pages are still open")
+        left = line.clock.now()
+        line.clock.pass_(60)
+        await here.office.until(lambda: here.gone, "nobody was told")
+        assert here.gone == [(interaction, left)]
+        message = await here.office.write(interaction, "Êtes-vous encore là ?")
+        await here.office.becomes(message, "sent")
+        async with here.visit(token, seq) as visit:
+            assert here.gone[1:] == [(interaction, None)], "back"
+            assert visit.shown == ["Êtes-vous encore là ?"]
+        await here.office.until(lambda: len(here.gone) == 3, "gone again")
+        await line.ok(m.InteractionClosed, interaction=interaction, by="a1", outcome="answered")
+        async with here.visit(token, seq):
+            assert len(here.gone) == 3, "what is over needs nobody"
+
+
+async def test_a_short_cut_is_not_told(database: str, tmp_path: Path) -> None:
+    async with street(database, tmp_path) as here:
+        async with here.visit() as visit:
+            await here.talking(visit)
+            token = visit.token
+        async with here.visit(token):
+            pass
+        assert here.gone == []
+
+
+async def test_after_a_restart_whoever_does_not_come_back_is_gone(database: str, tmp_path: Path) -> None:
+    account = replace(SITE, settings={**SITE.settings, "gone_after_s": "0.05"})
+    async with street(database, tmp_path, account=account) as here, here.visit() as visit:
+        interaction = await here.talking(visit)
+        told: list[tuple[UUID, datetime | None]] = []
+        shown, said = here.visitors.shown, here.visitors.said
+        async with Visitors(
+            site=lambda: here.office.line.desk.site, channels=CHANNELS, desk=here.office.line.desk,
+            messages=shown._messages, take=said._take, typed=said._typed, link=shown._link, key=b"k" * 32,
+            clock=here.office.line.clock, widget=here.visitors._widget, gone=lambda *about: told.append(about),
+        ):  # fmt: skip
+            await here.office.until(lambda: told, "nobody was told")
+            assert told == [(interaction, here.office.line.clock.now())]
+
+
+async def test_an_address_that_is_left_with_a_message_is_kept_with_the_contact(
+    database: str, tmp_path: Path
+) -> None:
+    async with street(database, tmp_path) as here, here.visit() as visit:
+        for wrong in ("claire", "claire@client", "a b@client.example", f"{'x' * 250}@client.example"):
+            await visit.say("message", client_id="c1", text="Bonjour", email=wrong)
+            assert (await visit.until("error"))["data"]["code"] == "email"
+        assert not any(frame["data"].get("reachable") for frame in visit.frames)
+        await visit.say("message", client_id="c1", text="Bonjour", email=" claire@client.example ")
+        await visit.until("status", client_id="c1")
+        await here.office.handled()
+        (row,) = await here.office.messages()
+        contact = await here.office.stores.contacts.get(row["contact"])
+        assert contact is not None
+        assert ("email", "claire@client.example") in {(each.kind, each.value) for each in contact.addresses}
+        async with here.visit(visit.token) as again:
+            assert [f["data"]["reachable"] for f in again.frames if f["type"] == "welcome"] == [True]
