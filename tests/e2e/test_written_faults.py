@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from email.message import EmailMessage
 from email.utils import make_msgid
 from io import BytesIO
@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import aiohttp
-import aiosmtplib
 import pytest
 import pytest_asyncio
 from yarl import URL
@@ -43,19 +42,29 @@ GROWN_MB = 64.0  # what a bomb may leave behind, beside what is on its way
 async def counter(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Counter]:
     folder = tmp_path_factory.mktemp("counter")
     folder.chmod(0o755)
+    [postmaster] = cluster.home.rglob("postmaster.pid")
     async with open_counter(folder, cluster.address) as opened:
-        goes_first(opened.hotline.server.pid)
-        yield opened
+        server = opened.hotline.server.pid
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, server, -15)  # and before its own child that reads the mails
+        with before_others(server, int(postmaster.read_text().split()[0]), os.getpid()):
+            yield opened
 
 
-def goes_first(pid: int) -> None:
-    """What is measured is the server, not the machine's other work.
+@contextlib.contextmanager
+def before_others(*pids: int) -> Iterator[None]:
+    """These go before the machine's other work, which is not what is measured.
 
-    A server has a session of its own, and nice counts inside a session only: sched(7), "The autogroup feature".
+    Servers have sessions of their own, and nice counts inside a session only: sched(7), "The autogroup feature".
     """
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, -15)
-        Path(f"/proc/{pid}/autogroup").write_text("-15")
+        for pid in pids:
+            Path(f"/proc/{pid}/autogroup").write_text("-15")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text("0")
 
 
 def lag(metrics: dict[str, float], of_s: float = STALL_S) -> float:
@@ -99,6 +108,33 @@ async def small_talk(counter: Counter, name: str) -> AsyncIterator[list[float]]:
         await talking
 
 
+async def hand_in(counter: Counter, raw: bytes, sender: str) -> str:
+    """Lines of CRLF as they are; the answer. A client library reads 30 MB first, while nothing else is timed here."""
+    assert b"\r\n." not in raw
+    assert counter.hotline.server.mail is not None
+    host, _, port = counter.hotline.server.mail.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+
+    async def say(words: bytes) -> str:
+        writer.write(words)
+        await writer.drain()
+        while (line := (await reader.readline()).decode())[3:4] == "-":
+            pass
+        return line
+
+    begin = f"EHLO client.example|MAIL FROM:<{sender}> SIZE={len(raw)}|RCPT TO:<{BOX_ADDRESS}>|DATA"
+    try:
+        answer = await say(b"")
+        for command in begin.split("|"):
+            answer = await say(f"{command}\r\n".encode())
+            if answer[:1] not in ("2", "3"):
+                return answer
+        return await say(raw + b"\r\n.\r\n")
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_bombs_by_mail_stall_nobody_and_the_mailbox_goes_on(counter: Counter) -> None:
     server = counter.hotline.server
     thirty = (
@@ -115,15 +151,13 @@ async def test_bombs_by_mail_stall_nobody_and_the_mailbox_goes_on(counter: Count
     picture["From"], picture["To"], picture["Subject"] = "pixels@client.example", BOX_ADDRESS, "Photo"
     picture.set_content("Voici")
     picture.add_attachment(png(50_000, 50_000), "image", "png", filename="large.png")
-    bombs["50,000 × 50,000 pixels"] = picture.as_bytes()
+    bombs["50,000 × 50,000 pixels"] = picture.as_bytes().replace(b"\n", b"\r\n")
     before, memory = await server.metrics(), resident_mb(server.pid)
     async with small_talk(counter, "small") as took:
         for n, raw in enumerate(bombs.values()):
-            too_large = pytest.raises(aiosmtplib.SMTPResponseException, match="552")
-            async with contextlib.AsyncExitStack() as stack:
-                if len(raw) > 30_000_000:
-                    stack.enter_context(too_large)
-                await counter.mails(raw.replace(b"<m@x>", b"<bomb%d@x>" % n), f"bomb{n}@client.example")
+            raw = raw.replace(b"<m@x>", b"<bomb%d@x>" % n)
+            answer = await hand_in(counter, raw, f"bomb{n}@client.example")
+            assert answer.startswith("552" if len(raw) > 30_000_000 else "250"), answer
     await counter.until_handled(60.0)
     after = await server.metrics()
     print(
