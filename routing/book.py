@@ -562,6 +562,10 @@ class Book(Ledger):
         data = {"presence": presence, "reason": told.reason, "by": "advisor"}
         self.emit(T.PRESENCE_CHANGED, data, advisor=told.advisor)
         self.decided(decisions)
+        if told.presence == Presence.OFFLINE:
+            for talk in self.memory.written_by(told.advisor):
+                if self.owed(talk):
+                    self.back(talk)
 
     def _reach_changed(self, told: ReachChanged) -> None:
         if all(advisor.id != told.advisor for advisor in self.site.advisors):

@@ -7,7 +7,7 @@ Rule 2: a submission is refused before its first event or not at all; what is re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -22,9 +22,11 @@ from routing.interaction import Input
 from routing.memory import Done, Memory
 from routing.models import FINAL, CaseState, Enqueued, Event, Ids, T
 from routing.projection import (
+    AdvisorRow,
     CaseRow,
     ContactRow,
     InteractionRow,
+    MessageRow,
     NoteRow,
     RecordingRow,
     Row,
@@ -267,6 +269,39 @@ class Ledger:
         self.emit(T.HELD if held else T.RESUMED, {}, interaction=row.id)
         if row.seat != VOICE:
             self.decided(self.step(steps.SetAside(str(row.id), held)))
+
+    def away(self, row: InteractionRow) -> bool:
+        """Whether the advisor who has it is offline."""
+        advisor = self.rows.find(AdvisorRow, row.advisor)
+        return row.advisor is not None and advisor is not None and advisor.presence == "offline"
+
+    def owed(self, row: InteractionRow) -> bool:
+        """Whether its customer waits for a person's answer; its messages must be loaded."""
+        said = [each for each in self.rows.all(MessageRow) if each.interaction == row.id]
+        human = [
+            each.seq
+            for each in said
+            if each.author in ("advisor", "elsewhere")
+            and not each.automatic
+            and each.status not in ("failed", "dropped")
+        ]
+        answered = max(human, default=0)
+        return any(
+            each.direction == "in" and not each.automatic and not each.standby and each.seq > answered
+            for each in said
+        )
+
+    def back(self, row: InteractionRow) -> None:
+        """A written one whose advisor has gone waits at its old place again, for that advisor first (Q5)."""
+        if row.state != life.State.ACTIVE or row.seat == VOICE or row.lent_to is not None:
+            return
+        if all(queue.id != row.queue for queue in self.site.queues):
+            return
+        since = (row.since or row.opened_at).timestamp()
+        enqueue = replace(self.enqueue_step(row, row.queue or "", since), related=row.advisor)
+        decisions = self.step(enqueue)
+        self.emit(T.REQUEUED, {"reason": "offline"}, interaction=row.id)
+        self.decided(decisions)
 
     def tell_enqueued(
         self,

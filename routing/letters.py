@@ -263,6 +263,8 @@ class Letters:
         )
         if told.leaves:
             self._leave(interaction)
+        elif not told.automatic and not told.standby and book.away(book.interaction(interaction)):
+            book.back(book.interaction(interaction))
 
     def _leave(self, interaction: UUID) -> None:
         """The customer has said that it is over."""

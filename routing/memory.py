@@ -36,6 +36,9 @@ from routing.models import (
     OfferAccepted,
     OfferRefused,
     PopShown,
+    Presence,
+    PresenceSet,
+    State,
     Submission,
 )
 from routing.projection import (
@@ -169,6 +172,8 @@ class Memory:
                 self._want_letters(wants, told)
             if isinstance(told, CaseChosen | ContactChosen):
                 wants.talks.add(told.interaction)
+            if isinstance(told, PresenceSet) and told.presence == Presence.OFFLINE:
+                wants.talks.update(row.id for row in self.written_by(told.advisor))
             if isinstance(
                 told, CaseCreated | ContactChosen | ContactChanged | ContactIntroduced | ContactsMerged
             ):
@@ -236,6 +241,14 @@ class Memory:
                     wants.interactions.add(told.exchange)
             case _:
                 pass
+
+    def written_by(self, advisor: str) -> list[InteractionRow]:
+        """What that advisor has in work in writing."""
+        return [
+            row
+            for row in self.rows.all(InteractionRow)
+            if row.advisor == advisor and row.state == State.ACTIVE and row.thread is not None
+        ]
 
     def _want_message(self, wants: Wants, message: UUID) -> None:
         if self.rows.find(MessageRow, message) is None:

@@ -618,7 +618,7 @@ class T(StrEnum):
     HELD = "interaction.held"
     RESUMED = "interaction.resumed"
     TALK_ENDED = "interaction.talk_ended"  # by, until (unix s: end of the wrap-up)
-    REQUEUED = "interaction.requeued"  # reason
+    REQUEUED = "interaction.requeued"  # reason ("offline": its advisor has gone)
     PRIORITY_CHANGED = "interaction.priority"  # priority, by
     WRAPUP_EXTENDED = "wrapup.extended"  # until (unix s)
     WRAPUP_CODED = "wrapup.coded"  # code, by: chosen after the timer had ended the wrap-up

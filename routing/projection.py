@@ -722,7 +722,7 @@ def _idle(event: Event, rows: Rows, advisor: str | None) -> list[Row]:
 def _requeued(event: Event, rows: Rows) -> list[Row]:
     row = rows.get(InteractionRow, event.interaction)
     avoid = row.avoid
-    if event.advisor is not None and event.advisor not in avoid:
+    if event.data["reason"] != "offline" and event.advisor is not None and event.advisor not in avoid:
         avoid = [*avoid, event.advisor]
     changes = {**_unheld(event, rows), "avoid": avoid, "accepted_at": None}
     return [_moved(event, rows, state="waiting", advisor=None, **changes), *_idle(event, rows, event.advisor)]
