@@ -4,6 +4,7 @@ import { clock } from './clock.svelte';
 import { forgetReply } from './drafts.svelte';
 import { browser, Live } from './live';
 import { chime } from './sound';
+import { answers, asks, heldSince, standing, troubled, unansweredSince, type Standing } from './threads';
 import type {
   AccountRow, Board, Case, CaseRow, Channel, Contact, Frame, Help, Interaction, Item, Me, Message, Offer, Pop, Presence,
   QueueRow, Snapshot, Thread, Viewer, Way, WrapupCode,
@@ -59,12 +60,18 @@ class Desk {
   /** By thread and by interaction: what the list of my work tells without the case. */
   threads = $state.raw<Record<string, Thread>>({});
   lastWords = $state.raw<Record<string, Message>>({});
+  /** By interaction: the first message that nobody has answered, as far as this page has heard. */
+  unanswered = $state.raw<Record<string, string | null>>({});
   /** By interaction: the customer's messages that came while nobody looked. */
   fresh = $state.raw<Record<string, string[]>>({});
   /** By interaction: since when (ms) the customer types. */
   typing = $state.raw<Record<string, number>>({});
   /** By case: the way that was chosen to continue, until its message is sent or given up. */
   ways = $state.raw<Record<string, Way | undefined>>({});
+  /** The offer whose card has the focus. */
+  focused = $state<string | null>(null);
+  /** By call: the interaction that lends it its seat. */
+  lenders: Record<string, string> = {};
   /** What is being done to the case of this id, in the place under its head. */
   panel = $state.raw<{ of: string; what: Panel } | null>(null);
   /** Moves on when the inbox is another. */
@@ -84,6 +91,37 @@ class Desk {
   /** A call fills the page at once; a written offer does only where nothing else is at work. */
   opens(offer: Offer): boolean {
     return opensAtRing(offer) && (!isWritten(offer.interaction) || !this.interactions.length);
+  }
+
+  /** The offer that the keys answer and the title names: the one in focus, the one before the eyes, the oldest. */
+  get atKeys(): Offer | null {
+    const shown = this.shown?.id;
+    return this.offers.find((one) => one.id === this.focused) ?? this.offers.find((one) => one.interaction.id === shown) ?? this.offers[0] ?? null;
+  }
+
+  /** Who has the word; without the case, as far as this page has heard. */
+  standing(one: Interaction): Standing {
+    const file = this.cases[one.case ?? ''];
+    const last = this.lastWords[one.id];
+    const said = file?.messages.filter((other) => other.interaction === one.id) ?? [];
+    const found = standing(said.length ? said : last ? [last] : []);
+    if (said.length || found.what !== 'waits') return { ...found, since: found.since ?? one.accepted_at ?? one.opened_at };
+    return { ...found, since: this.unanswered[one.id] ?? found.since };
+  }
+
+  /** Since when it is on hold. */
+  heldSince(one: Interaction): string | null {
+    return one.held ? heldSince(this.cases[one.case ?? '']?.timeline ?? [], one.id) : null;
+  }
+
+  /** The account that keeps what is written here from leaving. */
+  stopped(account: string | null | undefined): AccountRow | null {
+    return troubled(this.accounts, account);
+  }
+
+  /** My threads whose last word has not arrived, or perhaps not. */
+  get undelivered(): Interaction[] {
+    return this.interactions.filter((one) => isWritten(one) && ['failed', 'perhaps'].includes(this.standing(one).what));
   }
 
   unread(one: Interaction): number {
@@ -122,17 +160,23 @@ class Desk {
       const messages = known ? file.messages.map((one) => (one.id === message.id ? message : one)) : [...file.messages, message];
       this.cases = { ...this.cases, [file.id]: { ...file, messages } };
     }
-    this.rememberWords([message]);
+    this.rememberWords([message], cases[0] ? this.cases[cases[0].id]!.messages : []);
   }
 
-  rememberWords(messages: readonly Message[]): void {
+  /** `all`: the messages of the case that they are of, where it is known. */
+  rememberWords(messages: readonly Message[], all: readonly Message[] = []): void {
     const last = { ...this.lastWords };
+    const unanswered = { ...this.unanswered };
     for (const one of messages) {
       if (!one.interaction) continue;
+      if (answers(one)) unanswered[one.interaction] = null;
+      else if (asks(one)) unanswered[one.interaction] ??= one.at;
       const known = last[one.interaction];
       if (!known || known.id === one.id || known.at <= one.at) last[one.interaction] = one;
     }
+    for (const id of new Set(all.map((one) => one.interaction))) if (id) unanswered[id] = unansweredSince(all.filter((one) => one.interaction === id));
     this.lastWords = last;
+    this.unanswered = unanswered;
     this.forget();
   }
 
@@ -143,6 +187,7 @@ class Desk {
     const ofThem = <A>(known: Record<string, A>): Record<string, A> => Object.fromEntries(Object.entries(known).filter(([id]) => alive.has(id)));
     const open = new Set([...this.interactions.map((one) => one.thread), ...Object.values(this.cases).flatMap((file) => file.threads.map((one) => one.id))]);
     this.lastWords = ofThem(this.lastWords);
+    this.unanswered = ofThem(this.unanswered);
     this.fresh = ofThem(this.fresh);
     this.typing = ofThem(this.typing);
     this.threads = Object.fromEntries(Object.entries(this.threads).filter(([id]) => open.has(id)));
@@ -231,6 +276,7 @@ class Desk {
   }
 
   setInteraction(changed: Interaction): void {
+    if (changed.lent_to) this.lenders[changed.lent_to] = changed.id;
     const mine = changed.advisor === this.me?.login && !OVER.has(changed.state) && changed.state !== 'offered';
     const known = this.interactions.some((one) => one.id === changed.id);
     if (mine && known) this.interactions = this.interactions.map((one) => (one.id === changed.id ? changed : one));
@@ -253,7 +299,7 @@ class Desk {
     const found = whole(await get<Case>(`/cases/${encodeURIComponent(id)}`));
     this.cases = withNewest(this.cases, id, found);
     this.setThreads(found.threads);
-    this.rememberWords(found.messages);
+    this.rememberWords(found.messages, found.messages);
   }
 
   /** The cases of my written work, so that the list tells the last words; chats first, as many as are followed. */
@@ -266,6 +312,29 @@ class Desk {
   async loadContact(id: string): Promise<void> {
     const found = await get<Contact>(`/contacts/${encodeURIComponent(id)}`);
     this.contacts = withNewest(this.contacts, id, found);
+    this.nameAll(found);
+  }
+
+  /** Is this person before the eyes anywhere? */
+  knows(contact: string): boolean {
+    const rows = [...this.interactions, ...this.offers.map((one) => one.interaction), ...Object.values(this.cases)];
+    return contact in this.contacts || rows.some((one) => one.contact === contact);
+  }
+
+  /** A person is called the same everywhere at once: lists, bubbles, offers, title. */
+  nameAll(contact: Contact): void {
+    const called = <A extends { contact: string | null; contact_name: string | null }>(one: A): A =>
+      one.contact === contact.id && one.contact_name !== contact.name ? { ...one, contact_name: contact.name } : one;
+    this.interactions = this.interactions.map(called);
+    this.offers = this.offers.map((one) => ({ ...one, interaction: called(one.interaction) }));
+    this.cases = Object.fromEntries(Object.entries(this.cases).map(([id, file]) => [id, called(file)]));
+  }
+
+  /** Where to go when this interaction is over: to the thread that lent it its seat, to another of its case, else as the desk chooses. */
+  after(over: Interaction): string | null {
+    const lender = this.lenders[over.id];
+    const back = this.interactions.find((one) => one.id === lender) ?? this.interactions.find((one) => over.case !== null && one.case === over.case);
+    return back?.id ?? null;
   }
 }
 
@@ -276,6 +345,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     desk.presence = data.presence;
     desk.offers = data.offers ?? [];
     desk.interactions = (data.interactions ?? []).filter((one) => one.state !== 'offered' && !OVER.has(one.state));
+    desk.lenders = Object.fromEntries(desk.interactions.flatMap((one) => (one.lent_to ? [[one.lent_to, one.id]] : [])));
     desk.recorded = {};
     desk.board = data.board;
     desk.codes = data.wrapup_codes ?? [];
@@ -305,7 +375,8 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
     desk.urgent = t('offer.announced', {
       channel: word('channel', offer.interaction.channel), who, queue: desk.queueName(offer.interaction.queue),
     });
-    if (desk.opens(offer) && !isTyping()) desk.chosen = offer.interaction.id;
+    const waits = isWritten(offer.interaction) && desk.offers.length > 1; // behind those that came before
+    if (desk.opens(offer) && !waits && !isTyping()) desk.chosen = offer.interaction.id;
     chime('offer');
   },
   'offer.ended'(desk, data: { offer: string; how: string; reason?: string; interaction?: string | Interaction }) {
@@ -323,12 +394,14 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
   },
   'interaction.changed'(desk, changed: Interaction) {
     const before = desk.interactions.find((one) => one.id === changed.id);
+    const wasShown = desk.shown?.id === changed.id;
     desk.setInteraction(changed);
     if (before && before.state !== changed.state && changed.advisor === desk.me?.login) {
       desk.polite = word('state', changed.state);
     }
     if (OVER.has(changed.state)) {
-      if (desk.chosen === changed.id) desk.chosen = null;
+      if (wasShown || desk.chosen === changed.id) desk.chosen = desk.after(changed);
+      delete desk.lenders[changed.id];
       forgetReply(`reply.${changed.id}`);
     }
   },
@@ -389,12 +462,18 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
   'customer.typing'(desk, data: { interaction: string; on: boolean }) {
     desk.typing = { ...desk.typing, [data.interaction]: data.on ? clock.now : 0 };
   },
+  'customer.gone'(desk, data: { interaction: string; since: string | null }) {
+    const known = desk.interactions.find((one) => one.id === data.interaction);
+    if (known) desk.setInteraction({ ...known, gone_since: data.since });
+  },
   'help.changed'(desk, data: { help: Help }) {
     const known = desk.helps.find((one) => one.id === data.help.id);
     desk.setHelp(data.help);
     const name = (login: string | null): string => desk.advisorFirst(login);
-    if (!known && data.help.by !== desk.me?.login) desk.urgent = t('help.announced', { name: name(data.help.by), text: data.help.text });
-    else if (data.help.by === desk.me?.login && data.help.answered_at && !known?.answered_at) {
+    if (!known && desk.asked.some((one) => one.id === data.help.id)) {
+      desk.urgent = t('help.announced', { name: name(data.help.by), text: data.help.text });
+      chime('help');
+    } else if (data.help.by === desk.me?.login && data.help.answered_at && !known?.answered_at) {
       desk.urgent = t('help.answered', { name: name(data.help.answered_by), text: data.help.answer });
       chime('message');
     }
@@ -408,7 +487,8 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
   },
   'contact.changed'(desk, data: { contact: string | { id: string } }) {
     const id = typeof data.contact === 'string' ? data.contact : data.contact.id;
-    if (desk.contacts[id]) void desk.loadContact(id).catch(() => {});
+    desk.inboxMark += 1;
+    if (desk.knows(id)) void desk.loadContact(id).catch(() => {});
   },
   'call.quality'(desk, data: Quality & { interaction: string }) {
     const rest = Object.fromEntries(Object.entries(desk.quality).filter(([id]) => id !== data.interaction));
@@ -428,6 +508,7 @@ const FRAMES: Record<string, (desk: Desk, data: never) => void> = {
   },
   notice(desk, data: { level: string; code: string; args?: Record<string, string | number> }) {
     if (data.code === 'site_applied') live.renew(); // names of queues, codes, reasons
+    if (data.code === 'call_failed') return desk.say(whyNoCall(String(data.args?.reason ?? '')), 'error');
     const text = word('notice', data.code);
     const full = text.replace(/\{(\w+)\}/g, (_, name: string) => String(data.args?.[name] ?? ''));
     desk.say(full, data.level === 'error' || data.level === 'warning' ? 'error' : 'info');
@@ -444,6 +525,14 @@ function withNewest<A>(known: Record<string, A>, id: string, found: A): Record<s
 
 /** No phone was left ringing, and nobody has hung up. */
 const WRITTEN_ENDS: Record<string, string> = { missed: 'expired', cancelled: 'gone' };
+
+/** Why nobody was reached; `advisor_…`: it was our own telephone. */
+function whyNoCall(reason: string): string {
+  const [whole, own, why] = /^(advisor_)?(.*)$/.exec(reason) ?? [];
+  const words = word('outcome', why);
+  if (!whole || words === why) return t('notice.call_failed');
+  return t(own ? 'call.failed_own' : 'call.failed', { why: words });
+}
 
 /** A case of a server that knows nothing of some part of it. */
 function whole(found: Case): Case {

@@ -138,4 +138,69 @@ describe('written work', () => {
     expect(Object.keys(desk.lastWords).length).toBeLessThan(210);
     expect(desk.lastWords.a?.id).toBe('m9');
   });
+
+  it('goes back to the thread that lent its seat when nobody answers the call, and says why', () => {
+    hear('interaction.changed', interaction('call', 'opened', { direction: 'out', case: 'case-b' }));
+    hear('interaction.changed', chat('b', { lent_to: 'call' }));
+    desk.chosen = 'call';
+    hear('interaction.changed', chat('b'));
+    hear('interaction.changed', interaction('call', 'ended', { direction: 'out', case: 'case-b', outcome: 'no_answer' }));
+    expect(desk.shown?.id).toBe('b');
+    hear('notice', { level: 'warning', code: 'call_failed', args: { reason: 'no_answer' } });
+    expect(desk.notice?.text).toMatch(/: (sans réponse|no answer)\.$/);
+    hear('notice', { level: 'warning', code: 'call_failed', args: { reason: 'something_new' } });
+    expect(desk.notice?.text).not.toContain('something_new');
+  });
+
+  it('stays where the reader is when the call that ends is not before the eyes', () => {
+    hear('interaction.changed', interaction('call', 'active', { case: 'case-b' }));
+    desk.chosen = 'a';
+    hear('interaction.changed', interaction('call', 'ended', { case: 'case-b' }));
+    expect(desk.shown?.id).toBe('a');
+  });
+
+  it('waits since the first message that nobody has answered, with and without the case', () => {
+    desk.cases = { 'case-b': file('case-b') };
+    for (const id of ['a', 'b']) {
+      hear('message.added', { message: message(`${id}1`, id, { at: '2026-01-01T10:00:00Z' }) });
+      hear('message.added', { message: message(`${id}2`, id, { at: '2026-01-01T10:05:00Z' }) });
+    }
+    expect(desk.interactions.map((one) => desk.standing(one))).toEqual(Array(2).fill({ what: 'waits', since: '2026-01-01T10:00:00Z' }));
+    for (const id of ['a', 'b']) {
+      hear('message.added', { message: message(`${id}3`, id, { direction: 'out', author: 'advisor', by: 'lea', status: 'queued', at: '2026-01-01T10:06:00Z' }) });
+      hear('message.changed', { message: message(`${id}3`, id, { direction: 'out', author: 'advisor', by: 'lea', status: 'failed', at: '2026-01-01T10:06:00Z' }) });
+    }
+    expect(desk.interactions.map((one) => desk.standing(one).what)).toEqual(['failed', 'failed']);
+    expect(desk.undelivered.map((one) => one.id)).toEqual(['a', 'b']);
+  });
+
+  it('calls a person by a new name everywhere at once', async () => {
+    hear('snapshot', snapshot({ interactions: [chat('a', { contact: 'p', contact_name: null })], offers: [offer('o', 'x', { interaction: chat('x', { contact: 'p', contact_name: null }) })] }));
+    desk.cases = { 'case-a': file('case-a', { contact: 'p', contact_name: null }) };
+    desk.nameAll({ id: 'p', name: 'Sophie' } as never);
+    expect([desk.interactions[0]?.contact_name, desk.offers[0]?.interaction.contact_name, desk.cases['case-a']?.contact_name]).toEqual(['Sophie', 'Sophie', 'Sophie']);
+    expect(desk.knows('p')).toBe(true);
+    expect(desk.knows('q')).toBe(false);
+  });
+
+  it('answers keys with the offer in focus, else with the one before the eyes, which is the oldest', () => {
+    hear('snapshot', snapshot());
+    for (const id of ['1', '2', '3']) hear('offer.made', { id, interaction: chat(`n${id}`, { state: 'offered', advisor: null }), deadline: '', made_at: '', pop: null, pop_at: 'ring' });
+    expect([desk.shown?.id, desk.atKeys?.id]).toEqual(['n1', '1']);
+    desk.chosen = 'n3';
+    expect(desk.atKeys?.id).toBe('3');
+    desk.focused = '2';
+    expect(desk.atKeys?.id).toBe('2');
+    hear('offer.ended', { offer: '2', how: 'missed', interaction: 'n2' });
+    expect(desk.atKeys?.id).toBe('3');
+    desk.focused = null;
+  });
+
+  it('says which account keeps words from leaving until it works again', () => {
+    const row = { account: 'page', channel: 'messenger', label: '', name: 'Page', state: 'down', reason: 'token 190: expired', since: null, waiting: 1 };
+    hear('account.changed', { account: row });
+    expect(desk.stopped('page')?.reason).toBe('token 190: expired');
+    hear('account.changed', { account: { ...row, state: 'up', reason: '' } });
+    expect(desk.stopped('page')).toBeNull();
+  });
 });

@@ -5,7 +5,7 @@
 
 export const ACTS = {
   accept: 'a', refuse: 'x', hold: 'h', end: 'e', finish: 'w', extend: 'l',
-  reply: 'r', note: 'n', close: 'c', archive: 'v', transfer: 't', handback: 'o', ask: 'q', continue: 'u', tags: 'g', merge: 'm',
+  reply: 'r', note: 'n', close: 'c', archive: 'v', transfer: 't', handback: 'o', ask: 'q', answer: 'y', continue: 'u', tags: 'g', merge: 'm',
   take: 't', down: 'j', up: 'k', presence: 'p', search: '/', desk: 'd', inbox: 'i', board: 'b', statistics: 's', help: '?',
 } as const;
 export type Act = keyof typeof ACTS;

@@ -1,7 +1,7 @@
-/** Two soft notes when an offer comes, one when a message does; silent where the reader or the browser says so. */
+/** Two soft notes when an offer comes, one when a message does, two falling ones when a colleague asks; silent where the reader or the browser says so. */
 
-const STORED = { offer: 'monofil.sound', message: 'monofil.sound.message' };
-const HERTZ = { offer: [587, 880], message: [698] };
+const STORED = { offer: 'monofil.sound', message: 'monofil.sound.message', help: 'monofil.sound.help' };
+const HERTZ = { offer: [587, 880], message: [698], help: [784, 587] };
 export type Sound = keyof typeof STORED;
 let context: AudioContext | null = null;
 

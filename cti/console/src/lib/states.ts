@@ -5,3 +5,9 @@ export function stateOf(one: Presence): string {
   if (one.work === 'idle') return one.presence;
   return one.work === 'held' ? 'talking' : one.work;
 }
+
+/** The same, with no word of a line where all of it is done in writing. */
+export function doingOf(one: Presence): string {
+  const state = stateOf(one);
+  return state === 'talking' && one.written > 0 && one.written === one.interactions.length ? 'writing' : state;
+}

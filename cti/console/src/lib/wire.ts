@@ -26,6 +26,8 @@ export interface Presence {
   since: string;
   phone_registered: boolean;
   interactions: string[];
+  /** How many of them are written. */
+  written: number;
   queues: string[];
   misses: number;
 }
