@@ -1,3 +1,5 @@
+"""Sheets opened again as a spreadsheet opens them: every text is there, and none calculates."""
+
 from __future__ import annotations
 
 import csv
