@@ -600,8 +600,8 @@ channels:
     smtp_port: "25", listen: "no", own_addresses: "a@b.example, c@d.example"},
     signature: {fr: "{% if case.number %}{{ advisor.first_name }}{% endif %} {{ account.name }}"}}
   page: {channel: messenger, tree: chatty, queue: billing, settings: {page_id: 7, api_base: "http://127.0.0.1:80/x"}}
-  site: {channel: webchat, queue: billing, name: Tchat, settings: {hours: office, email: a@b.example, gone_after_s: "90",
-    origins: "https://www.postal.example, http://localhost:8080/"}}
+  site: {channel: webchat, queue: billing, name: Tchat, settings: {hours: office, email: a@b.example,
+    gone_after_s: "90", origins: "https://www.postal.example, http://localhost:8080/"}}
 """
     chatty = """  chatty:
     tree: chatty
