@@ -336,7 +336,8 @@ def queues_of(advisor: Advisor, site: Site) -> list[str]:
     ]
 
 
-def presence(seat: Seat, advisor: Advisor, site: Site) -> s.Presence:
+def presence(seat: Seat, advisor: Advisor, site: Site, *, written: int = 0) -> s.Presence:
+    """`written`: how many of the interactions at this seat are written."""
     return s.Presence(
         advisor=seat.advisor,
         first_name=advisor.first_name,
@@ -347,6 +348,7 @@ def presence(seat: Seat, advisor: Advisor, site: Site) -> s.Presence:
         since=seat.since,
         phone_registered=seat.phone_registered,
         interactions=list(seat.lines),
+        written=written,
         queues=queues_of(advisor, site),
         misses=seat.misses,
     )

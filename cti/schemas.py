@@ -53,6 +53,7 @@ class Presence(Wire):
     since: datetime
     phone_registered: bool
     interactions: list[UUID]
+    written: int = 0  # how many of them are written
     queues: list[str]
     misses: int
 

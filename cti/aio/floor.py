@@ -222,7 +222,13 @@ class Floor:
     def presence(self, advisor: str) -> schemas.Presence | None:
         site = self._site()
         person = next((a for a in site.advisors if a.id == advisor), None)
-        return rows.presence(self.seat(advisor), person, site) if person else None
+        return self._presence(self.seat(advisor), person, site) if person else None
+
+    def _presence(self, seat: Seat, advisor: Advisor, site: Site) -> schemas.Presence:
+        held = (self._desk.interaction(id) for id in seat.lines)
+        return rows.presence(
+            seat, advisor, site, written=sum(row is not None and row.seat != "voice" for row in held)
+        )
 
     def me(self, login: str) -> schemas.Me:
         person = next(a for a in self._site().advisors if a.id == login)
@@ -250,7 +256,7 @@ class Floor:
             at=now,
             rows=[rows.board_row(r) for r in board_rows(site.queues, self._tally, live, staff)],
             advisors=[
-                rows.presence(seat, a, site)
+                self._presence(seat, a, site)
                 for a, seat in people
                 if wide or (caller is not None and a.id == caller.login)
             ],

@@ -136,6 +136,20 @@ async def test_a_chat_is_put_on_hold_by_who_has_it_and_taken_up_again(database: 
         assert (status, told["type"]) == (409, "/problems/not_now")
 
 
+async def test_the_board_tells_how_many_conversations_of_an_advisor_are_written(
+    database: str, tmp_path: Path
+) -> None:
+    async with house(database, tmp_path) as at:
+        me = await at.browser("a1")
+        await taken(at, me)
+        await taken(at, me, who="P2")
+        mine = at.live.floor.presence("a1")
+        assert mine is not None
+        assert (mine.work, mine.written, len(mine.interactions)) == ("talking", 2, 2)
+        [seen] = [one for one in at.live.floor.board().advisors if one.advisor == "a1"]
+        assert seen.written == 2
+
+
 async def test_the_same_message_is_never_sent_twice(database: str, tmp_path: Path) -> None:
     async with house(database, tmp_path) as at:
         me, colleague = await at.browser("a1"), await at.browser("a2")
