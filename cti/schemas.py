@@ -369,6 +369,7 @@ class Case(CaseRow):
     merged_into: UUID | None
     merges: list[CaseMerge]
     messages: list[Message]
+    earlier: bool  # there are messages from before these
     threads: list[Thread]
     helps: list[Help]
     viewers: list[Viewer]

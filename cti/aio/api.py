@@ -93,6 +93,8 @@ Figure = Literal[
 SearchText = Annotated[str, StringConstraints(max_length=200)]
 Lang = Literal["fr", "en"]
 
+MESSAGES_SHOWN = 500  # of a case, the last ones: its export has the others
+
 
 @route("POST", f"{V1}/session", roles=None, returns=schemas.Session, problems=(401, 429))
 async def sign_in(ask: Ask, body: schemas.SignIn) -> web.Response:
@@ -399,7 +401,8 @@ async def get_case(ask: Ask, id: UUID) -> schemas.Case:
         item = rows.tree_item(interaction_id, path, entered.get(interaction_id), titles)
         if item is not None:
             items.append(item)
-    messages, of_it, helps = await threads.case_words(cti, id)
+    messages, of_it, helps = await threads.case_words(cti, id, MESSAGES_SHOWN + 1)
+    earlier, messages = len(messages) > MESSAGES_SHOWN, messages[-MESSAGES_SHOWN:]
     items += [rows.message_item(m) for m in messages]
     items.sort(key=lambda i: i.seq)
     return schemas.Case(
@@ -411,6 +414,7 @@ async def get_case(ask: Ask, id: UUID) -> schemas.Case:
         merged_into=view.merged_into,
         merges=rows.case_merges(view),
         messages=messages,
+        earlier=earlier,
         threads=of_it,
         helps=helps,
         viewers=cti.live.viewers(id),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import structlog
 from aiohttp import hdrs, web
@@ -64,7 +65,8 @@ async def export_statistics(
         (row["queue"], row["channel"], *map(dict(_flat(row["figures"])).get, totals)) for row in told["rows"]
     ]
     rows.append(("*", "*", *totals.values()))
-    day = shown.since.date().isoformat()
+    zone = ZoneInfo(cti_of(ask).site().site.time_zone)
+    day = shown.since.astimezone(zone).date().isoformat()
     return _file(ask, f"statistics-{day}", ("queue", "channel", *totals), rows)
 
 
@@ -95,10 +97,10 @@ async def export_list(
 
 @route("GET", f"{V1}/cases/{{id}}/transcript.csv", content="text/csv")
 async def export_transcript(ask: Ask, id: UUID) -> web.Response:
-    """What was written in a case, over all its channels, in its order; notes are not among it."""
+    """What was written in a case, over all its channels, in its order, the last 20,000; notes are not among it."""
     cti = cti_of(ask)
     case = await cti.case(id)
-    messages, _, _ = await threads.case_words(cti, id)
+    messages, _, _ = await threads.case_words(cti, id, MOST_ROWS)
     rows = [
         (m.at, m.channel, m.account, m.direction, m.author, m.by_name, m.kind, m.subject, m.text, m.status)
         for m in messages

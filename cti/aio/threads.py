@@ -851,10 +851,10 @@ async def replay_webhook(ask: Ask, id: UUID) -> None:
 
 
 async def case_words(
-    cti: Console, id: UUID
+    cti: Console, id: UUID, last: int
 ) -> tuple[list[schemas.Message], list[schemas.Thread], list[schemas.Help]]:
-    """What the page of a case shows of written channels."""
-    messages = await cti.stores.messages.of_case(id)
+    """What was written in a case, its `last` messages only, with the threads and the questions of colleagues."""
+    messages = await cti.stores.messages.of_case(id, last=last)
     threads = await cti.stores.messages.threads_of_case(id)
     helps = await cti.stores.helps.of_case(id)
     return (

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import aiohttp
+import pytest
 
 from cti.aio.uploads import KEPT, Uploads
 from routing import models as m
@@ -778,6 +779,23 @@ async def test_each_number_of_the_statistics_opens_its_list(database: str, tmp_p
         assert (await me.get(f"/statistics?{interval}&channel=email"))["rows"] == []
         assert (await me.ask("GET", "/statistics?from=2026-01-01T10:00:00"))[0] == 422  # where?
         assert (await me.ask("GET", f"/statistics?from={since}&to={since}"))[0] == 422
+
+
+async def test_a_long_case_says_that_it_shows_the_last_messages_and_exports_all(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cti.aio.api.MESSAGES_SHOWN", 2)
+    async with house(database, tmp_path) as at:
+        me = await at.browser("a1")
+        chat = await taken(at, me)
+        path = f"/cases/{(await me.get(f'/interactions/{chat}'))['case']}"
+        for n, (earlier, shown) in enumerate(((False, 2), (True, 2))):
+            await at.write(f"Message {n}")
+            case = await me.get(path)
+            assert (case["earlier"], len(case["messages"])) == (earlier, shown)
+            assert case["messages"][-1]["text"] == f"Message {n}"
+        status, table = await me.ask("GET", f"{path}/transcript.csv")
+        assert (status, str(table).count("messenger")) == (200, 3)
 
 
 async def test_the_days_of_the_statistics_are_those_of_the_site(database: str, tmp_path: Path) -> None:

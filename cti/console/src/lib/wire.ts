@@ -401,6 +401,8 @@ export interface Case extends CaseRow {
   interactions: Interaction[];
   notes_count: number;
   follows: string | null;
+  /** There are messages from before those. */
+  earlier?: boolean;
   merged_into: string | null;
   merges: { merge: string; case: string; number: number; at: string; by: string | null }[];
   messages: Message[];
