@@ -132,7 +132,7 @@ class Wait:
     since: datetime  # when it came into this queue: what rates clock from
     first: datetime  # when it first began to wait: its place in line
     waiting: bool = True
-    answered: bool = False  # counted: a second acceptance, after an advisor was lost, is the same answer
+    answered: bool = False  # counted: another acceptance, after an advisor was lost, is the same answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,6 @@ class Queueing:
             seat=self.seats.get(channel, channel),
             since=event.at,
             first=event.at if since is None else datetime.fromtimestamp(float(since), event.at.tzinfo),
-            answered=known.answered if known else False,
         )
         self.waits[interaction] = wait
         return (*before, self._fact("enqueued", event, wait))
@@ -736,7 +735,7 @@ FIGURES: Mapping[str, Figure] = {
     ),
     "conversations": Figure(Part(("conversation",)), text="distinct conversations in which the customer spoke"),
     "enqueued": Figure(Part(("enqueued",)), text="entries into a queue"),
-    "answered": Figure(Part(("answered",)), text="accepted by an advisor, once each"),
+    "answered": Figure(Part(("answered",)), text="accepted by an advisor, once for each entry into the queue"),
     "abandoned": Figure(Part(("abandoned",)), text=f"left the queue after more than {SHORT_ABANDON_S:g} s"),
     "short_abandoned": Figure(Part(("short_abandoned",)), text=f"left the queue within {SHORT_ABANDON_S:g} s"),
     "left": Figure(Part(("left",)), text="left the queue by key, closing or overflow: no abandon"),
@@ -870,6 +869,7 @@ NOTE = "Totals count each conversation once, so they may be less than the sum of
 INTERVALS_S = (900, 1800, 3600, 4 * 3600, 86_400, 7 * 86_400)
 MOST_INTERVALS = 100
 _IN_SERIES = ("received", "answered", "response")
+_WAIT_ENDS = frozenset({"answered", "answered_in_time", "abandoned", "abandoned_in_time", "short_abandoned"})
 
 
 def _response(facts: Iterable[Counted]) -> Response:
@@ -884,9 +884,16 @@ def _within_hour(responses: Iterable[Counted]) -> int:
 
 
 def _distinct(facts: Iterable[Counted]) -> list[Counted]:
-    """The first fact of each kind about each unit."""
+    """The first fact of each kind about each unit, by time: how a first wait ended is how it ended for all queues."""
     found: dict[tuple[str, Any], Counted] = {}
+    answers: dict[Any, Counted] = {}
     for fact in facts:
+        if fact.what in _WAIT_ENDS:
+            first = answers.get(fact.unit)
+            if first is not None and (first.at, first.queue) != (fact.at, fact.queue):
+                continue
+            if fact.what == "answered":
+                answers[fact.unit] = fact
         found.setdefault((fact.what, fact.unit), fact)
     return list(found.values())
 
@@ -959,16 +966,15 @@ def _series(counted: Sequence[Counted], start: datetime, end: datetime) -> Serie
     cells: list[dict[str, list[Counted]]] = [
         {what: [] for what in _IN_SERIES} for _ in range(max(1, math.ceil(length_s / step_s)))
     ]
-    for fact in counted:
+    for fact in _distinct(counted):
         if fact.what in _IN_SERIES:
             cells[int((fact.at.timestamp() - first) // step_s)][fact.what].append(fact)
-    told = [{what: _distinct(facts) for what, facts in cell.items()} for cell in cells]
     return Series(
         interval_s=float(step_s),
         times=tuple(first + n * step_s for n in range(len(cells))),
-        received=tuple(len(cell["received"]) for cell in told),
-        answered=tuple(len(cell["answered"]) for cell in told),
-        within_hour=tuple(share(_within_hour(cell["response"]), len(cell["response"])) for cell in told),
+        received=tuple(len(cell["received"]) for cell in cells),
+        answered=tuple(len(cell["answered"]) for cell in cells),
+        within_hour=tuple(share(_within_hour(cell["response"]), len(cell["response"])) for cell in cells),
     )
 
 

@@ -374,6 +374,27 @@ def test_each_queue_clocks_from_its_own_entry_and_totals_count_once() -> None:
     assert "once" in told_of.note
 
 
+def test_a_queue_to_which_somebody_is_transferred_counts_its_own_answer_and_totals_the_first() -> None:
+    told_of = report("""
+        2026-11-23 09:00:00 ann opened voice
+        2026-11-23 09:00:00 ann enqueued letters
+        2026-11-23 09:00:50 ann accepted lea
+        2026-11-23 09:02:00 ann enqueued experts
+        2026-11-23 09:02:10 ann accepted bob
+        2026-11-23 09:03:00 ann ended served
+        2026-11-23 09:00:00 cyd opened voice
+        2026-11-23 09:00:00 cyd enqueued letters
+        2026-11-23 09:00:10 cyd accepted lea
+        2026-11-23 09:02:00 cyd enqueued experts
+        2026-11-23 09:02:30 cyd abandoned
+    """)
+    letters, experts = (row.figures for row in told_of.rows)
+    names = ("enqueued", "answered", "abandoned", "transferred", "asa_s", "service_level", "abandonment")
+    assert [getattr(letters, name) for name in names] == [2, 2, 0, 2, 30.0, 0.5, 0.0]
+    assert [getattr(experts, name) for name in names] == [2, 1, 1, 0, 10.0, 0.5, 0.5]
+    assert [getattr(told_of.totals, name) for name in names] == [2, 2, 0, 2, 30.0, 0.5, 0.0]
+
+
 def test_one_conversation_over_two_queues_stands_in_both_rows_and_once_in_the_totals() -> None:
     told_of = report("""
         2026-11-23 09:00 ann opened messenger
@@ -436,6 +457,12 @@ def chance(seed: int, people: int = 60) -> str:
                 then("accepted cyd")
             if channel != "voice" and rng.random() < 0.8:
                 then("replies lea")
+            if rng.random() < 0.3:
+                then(f"enqueued {rng.choice(('letters', 'experts', 'always'))}")
+                if rng.random() < 0.3:
+                    then("abandoned")
+                    continue
+                then("accepted cyd")
             then(rng.choice(("ended served", "archived")))
     return "\n".join(f"{at:%Y-%m-%d %H:%M:%S} {what}" for at, what in sorted(story, key=lambda each: each[0]))
 
