@@ -681,17 +681,19 @@ class _Telling:
     async def _case(self, one: c.Wrote, manifest: c.Manifest) -> tuple[UUID | None, bool]:
         """(the matter that it says it belongs to, whether that is proved).
 
-        By what it answers, newest first: a message that we know, or our token in an id; then by a case number, if the
-        case has heard from this address; what has the same subject is only likely.
+        By our token in an id that it answers: the case where that message lies by now, if we know it; then by any
+        other message that we know, newest first; then by a case number, if the case has heard from this address.
+        What has the same subject is only likely.
         """
         messages = self._h._messages
+        token = one.token if (said := await self._proved(one.token)) is not None else ""
         names = [_external(each) for each in one.references] if one.trusted else []
-        known = await messages.known(self._account.id, names) if names else {}
-        for name in names if one.token in names else [*names, one.token]:
+        known = await messages.known(self._account.id, [*names, token] if token else names)
+        if token:
+            return known[token].case if token in known else said, True
+        for name in names:
             if name in known:
                 return known[name].case, True
-            if name == one.token and (case := await self._proved(name)) is not None:
-                return case, True
         if one.trusted and one.case_number and (case := await self._heard_of(one)) is not None:
             return case, True
         if one.trusted and one.subject and manifest.subject:

@@ -121,10 +121,12 @@ async def test_each_way_of_naming_a_case_leads_to_it_while_another_is_at_work(
             ("a known id", {"In_Reply_To": "<1@x>"}, parcel),
             ("our token", {"References": f"<y@y> {ours}"}, parcel),
             ("our token, of whom nobody vouches for", {"In_Reply_To": ours, "proved": False}, parcel),
-            ("the newest of several", {"References": f"{ours} <2@x>"}, invoice),
+            ("our token before a newer id", {"References": f"{ours} <2@x>"}, parcel),
+            ("our token before what it answers", {"In_Reply_To": "<1@x>", "References": token}, invoice),
+            ("the newest of several ids", {"References": "<1@x> <2@x>"}, invoice),
             (
                 "what it answers before older ones",
-                {"In_Reply_To": "<1@x>", "References": f"<1@x> {token}"},
+                {"In_Reply_To": "<1@x>", "References": "<1@x> <2@x>"},
                 parcel,
             ),
             ("an id before a number", {"In_Reply_To": "<1@x>", "subject": f"Re: x [#{number}]"}, parcel),
@@ -169,7 +171,11 @@ async def test_what_was_put_right_by_hand_stays_so_for_the_answers(database: str
         await at.line.ok(
             m.CaseCreated, case=(case := at.line.ids()), contact=first.contact, subject="", by="a1"
         )
+        ours = at.line.ids()
+        token = email.message_id(await at.number(first.case), ours, "exemple.fr", KEY)
+        words = {"message": ours, "author": "bot", "by": "", "text": "Bien reçu"}
+        await at.line.ok(m.MessageWritten, interaction=first.interaction, **words)
+        await at.line.ok(m.MessageStatus, message=ours, status="sent", external_id=token)
         await at.line.ok(m.CaseChosen, interaction=first.interaction, case=case, by="a1")
-        token = email.message_id(await at.number(first.case), OTHER, "exemple.fr", KEY)
-        answer = await at.mail(References=f"{token} <1@x>", In_Reply_To="<1@x>")
+        answer = await at.mail(References=f"<1@x> {token}", In_Reply_To=token)
         assert (answer.case, answer.interaction) == (case, first.interaction)
