@@ -117,7 +117,7 @@ class Tally:
 
 
 LISTED = ("answered", "abandoned", "short_abandoned")
-ADVISOR_STATES = ("ready", "ringing", "talking", "wrapup", "pause", "offline")
+ADVISOR_STATES = ("ready", "ringing", "talking", "writing", "wrapup", "pause", "offline")
 
 
 @dataclass(frozen=True, slots=True)

@@ -407,6 +407,7 @@ class AdvisorCounts(Wire):
     ready: int
     ringing: int
     talking: int
+    writing: int = 0  # all of it written
     wrapup: int
     pause: int
     offline: int

@@ -216,7 +216,7 @@ class Floor:
         """How many advisors are in each of the board's states."""
         counts = dict.fromkeys(ADVISOR_STATES, 0)
         for advisor in self.serving():
-            counts[self.seat(advisor.id).state] += 1
+            counts[self._state(self.seat(advisor.id))] += 1
         return counts
 
     def presence(self, advisor: str) -> schemas.Presence | None:
@@ -224,11 +224,16 @@ class Floor:
         person = next((a for a in site.advisors if a.id == advisor), None)
         return self._presence(self.seat(advisor), person, site) if person else None
 
-    def _presence(self, seat: Seat, advisor: Advisor, site: Site) -> schemas.Presence:
+    def _written(self, seat: Seat) -> int:
         held = (self._desk.interaction(id) for id in seat.lines)
-        return rows.presence(
-            seat, advisor, site, written=sum(row is not None and row.seat != "voice" for row in held)
-        )
+        return sum(row is not None and row.seat != "voice" for row in held)
+
+    def _state(self, seat: Seat) -> str:
+        """The seat's word of the board; of no line where all that it talks is written."""
+        return "writing" if seat.state == "talking" and self._written(seat) == len(seat.lines) else seat.state
+
+    def _presence(self, seat: Seat, advisor: Advisor, site: Site) -> schemas.Presence:
+        return rows.presence(seat, advisor, site, written=self._written(seat))
 
     def me(self, login: str) -> schemas.Me:
         person = next(a for a in self._site().advisors if a.id == login)
@@ -249,7 +254,7 @@ class Floor:
         staff: dict[str, list[str]] = {}
         for advisor, seat in people:
             for queue in rows.queues_of(advisor, site):
-                staff.setdefault(queue, []).append(seat.state)
+                staff.setdefault(queue, []).append(self._state(seat))
         live = self._with_breaches(self._waits(now), now)
         wide = caller is None or bool(caller.roles & SUPERVISORS)
         return schemas.Board(

@@ -149,6 +149,8 @@ async def test_the_board_tells_how_many_conversations_of_an_advisor_are_written(
         assert (mine.work, mine.written, len(mine.interactions)) == ("talking", 2, 2)
         [seen] = [one for one in at.live.floor.board().advisors if one.advisor == "a1"]
         assert seen.written == 2
+        [row, *_] = at.live.floor.board().rows
+        assert (row.advisors.talking, row.advisors.writing) == (0, 1)
 
 
 async def test_the_same_message_is_never_sent_twice(database: str, tmp_path: Path) -> None:

@@ -442,7 +442,7 @@ export interface BoardRow {
   answered: number;
   abandoned: number;
   short_abandoned: number;
-  advisors: Record<'ready' | 'ringing' | 'talking' | 'wrapup' | 'pause' | 'offline', number>;
+  advisors: Record<'ready' | 'ringing' | 'talking' | 'writing' | 'wrapup' | 'pause' | 'offline', number>;
   breach_in_s: number | null;
   spark: (number | null)[];
   formula: string | null;
