@@ -20,6 +20,7 @@ from routing.aio.postgres import (
     SiteWatch,
     WrongSchema,
     connect,
+    load_sql,
     migrate,
     migrations,
     organisation_id,
@@ -88,6 +89,32 @@ async def test_two_migrators_at_once_apply_each_file_once(cluster: object, datab
     await connection.close()
     done = await asyncio.gather(*(migrate(database) for _ in range(3)))
     assert sorted(number for each in done for number in each) == [number for number, _, _ in migrations()]
+
+
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+async def test_what_has_been_handled_does_not_slow_what_is_next(database: str, plan: str) -> None:
+    connection = await connect(database)
+    own = await organisation_id(connection, "test", IdMaker(), START)
+    await connection.execute(
+        """
+        INSERT INTO request (organisation_id, id, account, at, headers, body, again_at, handled_at)
+        SELECT $1, lpad(to_hex(n), 32, '0')::uuid, 'page', $2::timestamptz, '{}', '', $2,
+            CASE WHEN n <= 20000 THEN $2 END
+        FROM generate_series(1, 20500) n
+        """,
+        own,
+        START,
+    )
+    await connection.execute("ANALYZE request")
+    await connection.execute(f"SET plan_cache_mode = {plan}")
+    asked = (own, START, 64, [], [], 1 << 20)
+    unhandled = load_sql("parcels.sql")["unhandled_requests"]
+    assert [row["id"].int for row in await connection.fetch(unhandled, *asked)] == list(range(20_001, 20_065))
+    explained = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS off, TIMING off) {unhandled}", *asked)
+    lines = "\n".join(row[0] for row in explained)
+    assert "Index Scan using request_next on request" in lines, lines
+    assert "Removed" not in lines, lines
+    await connection.close()
 
 
 async def test_a_site_is_applied_only_over_the_version_it_started_from(database: str) -> None:
