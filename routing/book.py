@@ -5,7 +5,7 @@ Whatever a submission needs is in the memory before it is handled; handling neve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ from uuid import UUID
 from routing import steps
 from routing.identity import normalise, persons, plain, refuse_merge, root, sort_name
 from routing.interaction import Input
-from routing.ledger import VOICE, Batch, Ledger, Refused, word
+from routing.ledger import AWAY_S, VOICE, Batch, Ledger, Refused, word
 from routing.letters import Letters
 from routing.memory import Done, Loaded
 from routing.models import (
@@ -143,12 +143,31 @@ class Book(Ledger):
         return done
 
     def tick(self, now: datetime) -> None:
+        """What is due by now; the messages of `looked_at` must be loaded."""
         self.tell_time(now)
         self.decided(self.distribution.step(steps.Tick(), self.unix))
+        talks = self.looked_at(now)
+        self.looks = {advisor: at for advisor, at in self.looks.items() if at > now.timestamp()}
+        self._watch(talk for talk in talks if not self.away(talk))
+        for talk in self.owed(talk for talk in talks if self.away(talk)):
+            self.back(talk)
+
+    def _watch(self, talks: Iterable[InteractionRow]) -> None:
+        """They are looked at once their advisor counts as away."""
+        for talk in talks:
+            at = self.away_at(talk)
+            if at is not None and talk.advisor is not None:
+                self.looks[talk.advisor] = min(at, self.looks.get(talk.advisor, at))
+
+    def looked_at(self, now: datetime) -> list[InteractionRow]:
+        """What lies with advisors who may be away by now."""
+        due = {advisor for advisor, at in self.looks.items() if at <= now.timestamp()}
+        return self.memory.written_by(due) if due else []
 
     def deadline(self) -> float | None:
         """Unix seconds at which `tick` must come."""
-        return self.distribution.deadline()
+        due = [at for at in (self.distribution.deadline(), *self.looks.values()) if at is not None]
+        return min(due, default=None)
 
     def take(self) -> Batch:
         """What must be stored now."""
@@ -174,6 +193,8 @@ class Book(Ledger):
             if reach.advisor in back and not reach.reachable:
                 decisions += self.step(steps.ReachSet(reach.advisor, reach.channel, False))
         self.decided(decisions)
+        for talk in self.memory.written_by({advisor.id for advisor in former.advisors} - there):
+            self.back(talk, "site_changed")
 
     def restore(self, loaded: Loaded, now: datetime, *, mine: frozenset[UUID], first: bool) -> None:
         """Take up what was going on: `loaded` has every live interaction with its case, contacts and open offer.
@@ -209,6 +230,8 @@ class Book(Ledger):
         known = {advisor: at for advisor, at in idle.items() if advisor in advisors}
         missed = {advisor: n for advisor, n in misses.items() if advisor in advisors}
         self.decided(self.step(steps.Restore(tuple(kept), 1, known, missed)))
+        self.began = self.unix if first else 0.0
+        self._watch(self.memory.written_by(advisors))
 
     def _taken_up(
         self, row: InteractionRow, advisors: set[str], mine: frozenset[UUID], lender: str | None
@@ -563,9 +586,8 @@ class Book(Ledger):
         self.emit(T.PRESENCE_CHANGED, data, advisor=told.advisor)
         self.decided(decisions)
         if told.presence == Presence.OFFLINE:
-            for talk in self.memory.written_by(told.advisor):
-                if self.owed(talk):
-                    self.back(talk)
+            for talk in self.owed(self.memory.written_by((told.advisor,))):
+                self.back(talk)
 
     def _reach_changed(self, told: ReachChanged) -> None:
         if all(advisor.id != told.advisor for advisor in self.site.advisors):
@@ -578,6 +600,8 @@ class Book(Ledger):
         data = {"channel": told.channel, "reachable": told.reachable}
         self.emit(T.REACH_CHANGED, data, advisor=told.advisor)
         self.decided(decisions)
+        if told.channel != VOICE and not told.reachable:
+            self.looks[told.advisor] = self.unix + AWAY_S
 
     def _recording_stored(self, told: RecordingStored) -> None:
         row = self.interaction(told.interaction)

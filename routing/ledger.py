@@ -28,6 +28,7 @@ from routing.projection import (
     InteractionRow,
     MessageRow,
     NoteRow,
+    ReachRow,
     RecordingRow,
     Row,
     Rows,
@@ -39,6 +40,7 @@ from routing.site import Need, Site, WrapupCode
 
 NEVER_READ = (StepRow, NoteRow, RecordingRow)  # written, never needed for a decision
 VOICE = "voice"
+AWAY_S = 45.0  # with the roll call's own 15 s a minute: a reload gives nothing back, and no customer waits for long
 
 
 class Refused(Exception):
@@ -64,7 +66,10 @@ class Batch:
 
 
 class Ledger:
-    """`at` and `unix` are the time of the submission in hand; they never go back."""
+    """`at` and `unix` are the time of the submission in hand; they never go back.
+
+    `began`: since when pages can have been open; `looks`: when what lies with an advisor is to be looked at. Unix s.
+    """
 
     def __init__(self, organisation: UUID, site: Site, ids: Ids) -> None:
         self.organisation = organisation
@@ -76,6 +81,8 @@ class Ledger:
         self.ids = ids
         self.at = datetime.fromtimestamp(0, UTC)
         self.unix = 0.0
+        self.began = 0.0
+        self.looks: dict[str, float] = {}
         self.batch = Batch()
         self.offer_ids: dict[int, UUID] = {}
         self.offer_numbers: dict[UUID, int] = {}
@@ -261,6 +268,8 @@ class Ledger:
         row = self.rows.find(InteractionRow, UUID(it.interaction))
         if row is not None and row.lent_to is not None:
             self.emit(T.SEAT_RETURNED, {"to": it.to}, interaction=row.id)
+            if row.advisor is not None and self.away_at(row) is not None:
+                self.looks[row.advisor] = self.unix + AWAY_S
 
     def hold(self, row: InteractionRow, held: bool) -> None:
         """A call's customer hears music; a written one is set aside, and its advisor has a seat more (Q20)."""
@@ -270,28 +279,42 @@ class Ledger:
         if row.seat != VOICE:
             self.decided(self.step(steps.SetAside(str(row.id), held)))
 
-    def away(self, row: InteractionRow) -> bool:
-        """Whether the advisor who has it is offline."""
+    def away_at(self, row: InteractionRow) -> float | None:
+        """Unix seconds from which nobody reads what its customer writes; None: its advisor does, or nobody has it.
+
+        An advisor is away who has left the site or is offline, and once there has been no page for AWAY_S.
+        """
+        if row.advisor is None:
+            return None
+        if all(advisor.id != row.advisor for advisor in self.site.advisors):
+            return 0.0
         advisor = self.rows.find(AdvisorRow, row.advisor)
-        return row.advisor is not None and advisor is not None and advisor.presence == "offline"
+        if advisor is not None and advisor.presence == "offline":
+            return 0.0
+        reach = self.rows.find(ReachRow, (row.advisor, row.seat))
+        if reach is None or reach.reachable:
+            return None
+        return max(reach.since.timestamp(), self.began) + AWAY_S
 
-    def owed(self, row: InteractionRow) -> bool:
-        """Whether its customer waits for a person's answer; its messages must be loaded."""
-        said = [each for each in self.rows.all(MessageRow) if each.interaction == row.id]
-        human = [
-            each.seq
-            for each in said
-            if each.author in ("advisor", "elsewhere")
-            and not each.automatic
-            and each.status not in ("failed", "dropped")
-        ]
-        answered = max(human, default=0)
-        return any(
-            each.direction == "in" and not each.automatic and not each.standby and each.seq > answered
-            for each in said
-        )
+    def away(self, row: InteractionRow) -> bool:
+        at = self.away_at(row)
+        return at is not None and at <= self.unix
 
-    def back(self, row: InteractionRow) -> None:
+    def owed(self, talks: Iterable[InteractionRow]) -> list[InteractionRow]:
+        """Those whose customer waits for a person's answer; their messages must be loaded."""
+        asked = {row.id: row for row in talks}
+        wrote, answered = dict.fromkeys(asked, 0), dict.fromkeys(asked, 0)
+        for each in self.rows.all(MessageRow) if asked else ():
+            id_ = each.interaction
+            if id_ not in asked or each.automatic:
+                continue
+            if each.direction == "in" and not each.standby:
+                wrote[id_] = max(wrote[id_], each.seq)
+            elif each.author in ("advisor", "elsewhere") and each.status not in ("failed", "dropped"):
+                answered[id_] = max(answered[id_], each.seq)
+        return [row for id_, row in asked.items() if wrote[id_] > answered[id_]]
+
+    def back(self, row: InteractionRow, reason: str = "offline") -> None:
         """A written one whose advisor has gone waits at its old place again, for that advisor first (Q5)."""
         if row.state != life.State.ACTIVE or row.seat == VOICE or row.lent_to is not None:
             return
@@ -300,7 +323,7 @@ class Ledger:
         since = (row.since or row.opened_at).timestamp()
         enqueue = replace(self.enqueue_step(row, row.queue or "", since), related=row.advisor)
         decisions = self.step(enqueue)
-        self.emit(T.REQUEUED, {"reason": "offline"}, interaction=row.id)
+        self.emit(T.REQUEUED, {"reason": reason}, interaction=row.id)
         self.decided(decisions)
 
     def tell_enqueued(

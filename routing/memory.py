@@ -6,7 +6,7 @@ Whatever is here is at least as new as what is stored. `wants` says what must be
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -173,7 +173,7 @@ class Memory:
             if isinstance(told, CaseChosen | ContactChosen):
                 wants.talks.add(told.interaction)
             if isinstance(told, PresenceSet) and told.presence == Presence.OFFLINE:
-                wants.talks.update(row.id for row in self.written_by(told.advisor))
+                wants.talks.update(row.id for row in self.written_by((told.advisor,)))
             if isinstance(
                 told, CaseCreated | ContactChosen | ContactChanged | ContactIntroduced | ContactsMerged
             ):
@@ -242,12 +242,12 @@ class Memory:
             case _:
                 pass
 
-    def written_by(self, advisor: str) -> list[InteractionRow]:
-        """What that advisor has in work in writing."""
+    def written_by(self, advisors: Collection[str]) -> list[InteractionRow]:
+        """What these advisors have in work in writing."""
         return [
             row
             for row in self.rows.all(InteractionRow)
-            if row.advisor == advisor and row.state == State.ACTIVE and row.thread is not None
+            if row.advisor in advisors and row.state == State.ACTIVE and row.thread is not None
         ]
 
     def _want_message(self, wants: Wants, message: UUID) -> None:

@@ -499,11 +499,12 @@ class Desk:
         """Load, then decide without waiting."""
         assert self._book is not None
         told = [work.told for work in self._work if work.told is not None]
+        now = self._clock.now()
         wants = self._book.memory.wants(told, sure_new=self._sure_new)
+        wants.talks.update(row.id for row in self._book.looked_at(now))
         if wants:
             self._book.memory.load(await self._load(wants), wants)
         crash_point("desk.loaded")
-        now = self._clock.now()
         for work in self._work:
             if work.told is not None:
                 self._book.handle(work.told, now)

@@ -107,7 +107,7 @@ async def test_what_has_been_handled_does_not_slow_what_is_next(database: str, p
     )
     await connection.execute("ANALYZE request")
     await connection.execute(f"SET plan_cache_mode = {plan}")
-    asked = (own, START, 64, [], [], 1 << 20)
+    asked: tuple[object, ...] = (own, START, 64, [], [], 1 << 20)
     unhandled = load_sql("parcels.sql")["unhandled_requests"]
     assert [row["id"].int for row in await connection.fetch(unhandled, *asked)] == list(range(20_001, 20_065))
     explained = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS off, TIMING off) {unhandled}", *asked)
