@@ -76,11 +76,26 @@ def own_key(data_dir: Path) -> bytes:
         key = path.read_bytes()
     except FileNotFoundError:
         key = os.urandom(KEY_BYTES)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
+        _keep(path, key)
     assert len(key) >= KEY_BYTES, f"{path} is cut short"
     return key
+
+
+def _keep(path: Path, key: bytes) -> None:
+    """On disk whole or not at all, whenever the machine stops; one beside it is left from such a stop."""
+    beside = path.with_suffix(".new")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class Secrets:
