@@ -368,8 +368,8 @@ async def test_an_answer_finds_its_case_by_what_it_names(database: str, tmp_path
         assert await case("by reference", references=["unknown", "a1", "b1"]) == first["case_id"]
         assert await case("by token", token=f"{number}.right") == second["case_id"]
         assert (
-            await case("reference before token", references=["a1"], token=f"{number}.right")
-            == first["case_id"]
+            await case("token before reference", references=["a1"], token=f"{number}.right")
+            == second["case_id"]
         )
         assert await case("wrong token", token=f"{number}.wrong") not in known
         assert await case("a stranger", references=["a1"], trusted=False) not in known
