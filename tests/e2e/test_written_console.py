@@ -314,6 +314,48 @@ async def attach(page: Page, content: bytes, name: str, type: str) -> None:
     await page.gone(".composer .files progress")
 
 
+async def test_the_desk_says_who_has_the_word_and_calls_people_by_a_new_name_at_once(stage: Stage) -> None:
+    async with stage.page("lea") as page:
+        await ready(page)
+        nina = await stage.city.comes("Nina Roux")
+        await accept(page, "Nina Roux")
+        for text in ("Bonjour, je regarde.", "Encore un instant."):
+            await says(page, text)
+            await stage.city.told(nina, text)
+        sides = "[...document.querySelectorAll('.message.advisor')].map((one) => one.getBoundingClientRect().right)"
+        assert len(set(await page.run(sides))) == 1, "our second reply in a row stands beside our first"
+        await page.words(".middle .bar .state", "Répondu")
+
+        await outside(page)
+        await page.press("h")
+        await page.words(".middle .bar.held .state", "De côté", "depuis")
+        await page.words(".work button[aria-current]", "De côté")
+        await page.words("li.event", "Mis en attente")
+        await nina.writes("Vous êtes là ?")  # which takes it up again
+        await page.words(".middle .bar.waits .state", "À répondre")
+
+        file = await stage.city.hotline.admin.get(f"/cases/{await stage.city.case_of(nina)}")
+        await stage.city.hotline.admin.patch(f"/contacts/{file['contact']}", {"name": "Nina Sand"})
+        for place in (
+            ".work button[aria-current]",
+            ".message.customer header",
+            ".right h2",
+            ".composer .head",
+        ):
+            await page.words(place, "Nina Sand")
+
+        await begin(page, "Merci ")
+        await enter(page, ".tools button[aria-label='Émojis']")
+        await page.until("document.activeElement.closest('.emoji')")
+        await page.press("ArrowDown", "Enter")
+        await page.until("document.activeElement.id === 'reply'")
+        assert await page.value("#reply") == "Merci 👍"
+        await enter(page, ".tools button[aria-label='Émojis']")
+        await page.press("Escape")
+        await page.gone(".emoji")
+        await page.until("document.activeElement.id === 'reply'")
+
+
 async def test_colleagues_see_each_other_and_no_reply_goes_out_over_one_that_is_newer(stage: Stage) -> None:
     admin = stage.city.hotline.admin
     refused = re.compile(r"status of 409 .*/messages$")
