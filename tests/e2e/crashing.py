@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,7 +25,7 @@ from uuid import UUID
 
 import argon2
 
-from config import logs, wiring
+from config import logs, wiring, written
 from config import site as site_file
 from config.commands import phone_secret
 from config.settings import Settings, load
@@ -35,7 +35,7 @@ from cti.aio.sessions import SignIns
 from cti.aio.talk import Phase
 from media import wav
 from routing import models as m
-from routing.aio import crash
+from routing.aio import crash, mail
 from routing.aio.postgres import connect
 from routing.crash import SPOKEN
 from softphone_bridge.aio.phone import Call, Phone
@@ -48,6 +48,7 @@ from tests.routing.record import check
 AT_START = ("desk.elected", "desk.restored")  # passed once in a life, before any traffic
 LIFE_S = 60.0
 PASSWORD = "the same for everybody here"
+trusting = functools.cache(mail.trusting)  # the system's authorities are read by the parent, for all lives
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ADVISORS = {"a1": "101", "a2": "102", "a3": "103"}
 OFTEN = {name: 25 for name in SPOKEN if name.startswith("desk.") and name not in AT_START} | {
@@ -400,8 +401,9 @@ def life(
     def live(pipe: int) -> None:
         with (
             patch.object(wiring, "MediaLink", Silent),
-            patch.object(wiring, "SignIns", partial(SignIns, hasher=CHEAP)),
+            patch.object(wiring, "SignIns", functools.partial(SignIns, hasher=CHEAP)),
             patch.object(site_file, "check", lambda *_: checked),  # by the parent, for all lives
+            patch.object(written, "trusting", trusting),
         ):
             turns.run(_live(settings, site, Random(seed), finished, plan, pipe))
 
@@ -439,6 +441,7 @@ def main() -> None:
     dsn, folder, first, last, *points = sys.argv[1:]
     everywhere = tuple(points) or SPOKEN
     logs.set_up("error", "json")
+    trusting(None)
     gc.freeze()
     for seed in range(int(first), int(last)):
         run(dsn, Path(folder), seed, everywhere)

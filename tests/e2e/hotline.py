@@ -17,7 +17,10 @@ from uuid import uuid4
 
 import asyncpg
 
+from config import commands
+from config.settings import load
 from cti.aio.headless import Frame, HeadlessConsole, Refused
+from cti.aio.sessions import made_up_password
 from softphone_bridge.aio.phone import Call, Phone
 from tests.e2e.served import Served, open_site
 
@@ -238,7 +241,8 @@ async def open_hotline(
             env={"MONOFIL_DATABASE_URL": dsn, "MONOFIL_DRAIN_S": "1", **(env or {})},
         )
         async with server:
-            password = await server.password("admin")
+            password = made_up_password()  # without the command, which takes as long to start as a server
+            await commands.set_password(load(server.env), "admin", password, phone=False)
             async with HeadlessConsole(server.http, "admin", password) as admin:
                 hotline = Hotline(server, admin, dsn)
                 yield hotline

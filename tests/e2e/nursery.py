@@ -24,7 +24,7 @@ from config import logs, wiring, written
 from config import site as site_file
 from config.child import Child, DidNotStart
 from config.settings import load
-from routing.aio import crash
+from routing.aio import crash, mail
 from routing.channel import Heard
 from routing.channels import email
 from routing.site import Account
@@ -85,6 +85,8 @@ async def _serve(asked: Mapping[str, Any], tell: socket.socket, owner: int) -> N
 
 def _nurse(orders: socket.socket, owner: int) -> None:
     checked = functools.cache(lambda path: site_file.check(path, site_file.shipped_sounds()))
+    trusting = functools.cache(mail.trusting)
+    trusting(None)  # the system's authorities, once for all lives
     gc.freeze()
     with orders.makefile("r") as lines:
         for line in lines:
@@ -100,6 +102,7 @@ def _nurse(orders: socket.socket, owner: int) -> None:
                     with (
                         patch.object(wiring, "MediaLink", Silent),
                         patch.object(written, "Parser", Here),
+                        patch.object(written, "trusting", trusting),
                         patch.object(site_file, "check", lambda path, _: checked(path)),
                     ):
                         asyncio.run(_serve(asked, orders, owner))
