@@ -74,6 +74,12 @@ def tidy(text: str) -> str:
     return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
+def file_name(told: str) -> str:
+    """A file's name as it may be shown and written: no path, no control characters, no marks of direction."""
+    last = re.split(r"[/\\]", re.sub(r"\s+", " ", tidy(told)))[-1].strip(". ")
+    return re.sub(r'[<>:"|?*\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]', "_", last)[-150:]
+
+
 def depth(html: str) -> int:
     """How deep elements are nested at most, about; counted in one pass and rather too high than too low."""
     inside: dict[str, int] = {}

@@ -283,7 +283,6 @@ class _Talk:
         self._waits = False  # without a tree: it was told to wait
         self._disclosed = False
         self._said_at: float | None = None
-        self._muted = False
         self._answered = False  # by somebody, elsewhere: the tree says nothing more (B4)
         self._log = log.bind(interaction_id=str(interaction))
 
@@ -332,7 +331,7 @@ class _Talk:
             self._account, self._channel = state["account"], state["channel"]
             self._sender = state["sender"]
             self._disclosed, self._said_at = state["disclosed"], state["said_at"]
-            self._muted, self._answered = state.get("muted", False), state.get("answered", False)
+            self._answered = state.get("answered", False)
             self._tree = (stored.tree, stored.version)
             self._versions = dict(state["trees"])
             forest = await self._forest()
@@ -466,8 +465,6 @@ class _Talk:
         if tree is None or manifest is None:
             await self._wait_without_tree(account)
             return
-        may = MAY_ANSWER.get(message.channel)
-        self._muted = message.automatic or (may is not None and not may(False, 0, message.extra))
         thread = await runner.read(runner.messages.thread, message.thread)
         self._sender = thread.address_value if thread is not None else ""
         self._tree = (tree.id, tree.version)
@@ -605,7 +602,6 @@ class _Talk:
                 "sender": self._sender,
                 "disclosed": self._disclosed or bool(messages),
                 "said_at": now if messages else self._said_at,
-                "muted": self._muted,
                 "answered": self._answered,
                 "at": now,
             },
@@ -620,13 +616,17 @@ class _Talk:
         )
 
     async def _messages(self, turn: Turn) -> list[Message]:
-        """What the turn says, in the channel's way; nothing to machines, and not too often to one mail address."""
+        """What the turn says, in the channel's way; nothing where no machine may, or too often to one address."""
         runner = self.runner
         manifest = runner.manifests[self._channel]
-        if self._muted or self._answered or not turn.says:
+        if self._answered or not turn.says:
             return []
         may = MAY_ANSWER.get(self._channel)
         if may is not None:
+            heard = await runner.read(runner.messages.of_interaction, self.interaction)
+            written = [one.extra for one in heard if one.author == "customer" and not one.automatic]
+            if not all(may(False, 0, extra) for extra in written):
+                return []
             since = datetime.fromtimestamp(self._now(), UTC) - timedelta(seconds=ACKNOWLEDGED_S)
             sent = await runner.read(runner.messages.automatic_since, self._account, self._sender, since)
             if not may(False, sent, {}):

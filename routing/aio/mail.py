@@ -748,8 +748,9 @@ def _cut(client: IMAPClient) -> None:
 
 
 _KEPT = re.compile(
-    rb"^(?:return-path|from|sender|to|cc|date|message-id|in-reply-to|references|subject|auto-submitted|precedence"
-    rb"|list-id|authentication-results)[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*\n?",
+    rb"^(?:return-path|from|sender|reply-to|to|cc|date|message-id|in-reply-to|references|subject|auto-submitted"
+    rb"|precedence|list-id|list-unsubscribe|x-auto-response-suppress|authentication-results)"
+    rb"[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*\n?",
     re.IGNORECASE | re.MULTILINE,
 )
 

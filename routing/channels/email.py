@@ -21,6 +21,7 @@ from email.header import Header, decode_header
 from email.message import EmailMessage, Message
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 from liquid import Environment
@@ -142,9 +143,10 @@ def prove(token: str, key: str) -> int | None:
 def may_answer(automatic: bool, sent_today: int, extra: Mapping[str, Any] | None = None) -> bool:
     """May a machine answer this mail? `sent_today`: automatic answers to that address in the last 24 hours."""
     told = extra or {}
-    return not (
-        automatic or told.get("automatic") or told.get("no_return_path") or told.get("quarantined")
-    ) and (sent_today < ANSWERS_A_DAY)
+    barred = automatic or any(
+        told.get(why) for why in ("automatic", "quiet", "no_return_path", "quarantined")
+    )
+    return not barred and sent_today < ANSWERS_A_DAY
 
 
 # Reading
@@ -346,38 +348,94 @@ def _date(fields: Fields) -> datetime | None:
     return said or taken
 
 
-_MACHINES = re.compile(
-    r"(?:mailer-daemon|postmaster|no[-_.]?reply|do[-_.]?not[-_.]?reply|ne[-_.]?pas[-_.]?repondre|noreponse|bounces?)"
-    r"(?:[-_.+].*)?\Z"
-)
+_MACHINES = re.compile(r"mailer-daemon(?:[-_.+].*)?\Z")
+_NOBODY = re.compile(
+    r"(?:no[-_.]?reply|do[-_.]?not[-_.]?reply|ne[-_.]?pas[-_.]?repondre|noreponse|wordpress|www-data)(?:[-_.+].*)?\Z"
+)  # nobody reads what is sent there; a form on the web sends so, in the name of whom its Reply-To tells
+_UNANSWERED = re.compile(r"(?:postmaster|bounces?)(?:[-_.+].*)?\Z")
+
+
+def _local(address: str) -> str:
+    return address.rpartition("@")[0]
 
 
 def _automatic(fields: Fields, sender: str, account: Account) -> list[str]:
-    """Why a mail is taken for a machine's (RFC 3834 2, and what is usual)."""
+    """Why a mail is a machine's, which nobody is to read at once (RFC 3834 2 and 5, and what is usual)."""
     why = []
-    if (_first(fields, "auto-submitted") or b"no").split(b";")[0].strip().lower() != b"no":
+    if (
+        (_first(fields, "auto-submitted") or b"no").split(b";")[0].strip().lower() != b"no"
+        or any(name in ("x-autoreply", "x-autorespond", "x-autoresponder") for name, _ in fields)
+        or _precedence(fields) == b"auto_reply"
+    ):
         why.append("auto-submitted")
-    precedence = (_first(fields, "precedence") or b"").strip().lower()
-    if precedence in (b"bulk", b"list", b"junk", b"auto_reply"):
-        why.append("precedence")
-    if any(name in ("list-id", "list-unsubscribe") for name, _ in fields):
-        why.append("list")
     if (_first(fields, "return-path") or b"x").strip() in (b"<>", b""):
         why.append("null-sender")
-    if _MACHINES.match(sender.rpartition("@")[0]):
+    if _MACHINES.match(_local(sender)):
+        why.append("sender")
+    if (_first(fields, "content-type") or b"").strip().lower().startswith(b"multipart/report"):
+        why.append("report")
+    if _without_tag(sender) in own_addresses(account):
+        why.append("ourselves")
+    return why
+
+
+def _quiet(fields: Fields, sender: str) -> list[str]:
+    """Why no machine may answer a mail that a person may have written all the same."""
+    why = []
+    if _precedence(fields) in (b"bulk", b"list", b"junk"):
+        why.append("precedence")
+    if _listed(fields):
+        why.append("list")
+    if _NOBODY.match(_local(sender)) or _UNANSWERED.match(_local(sender)):
         why.append("sender")
     suppressed = {
         word.strip() for word in (_first(fields, "x-auto-response-suppress") or b"").lower().split(b",")
     }
     if suppressed & {b"all", b"autoreply", b"oof"}:
         why.append("suppressed")
-    if any(name in ("x-autoreply", "x-autorespond", "x-autoresponder") for name, _ in fields):
-        why.append("auto-submitted")
-    if (_first(fields, "content-type") or b"").strip().lower().startswith(b"multipart/report"):
-        why.append("report")
-    if _without_tag(sender) in own_addresses(account):
-        why.append("ourselves")
     return why
+
+
+def _precedence(fields: Fields) -> bytes:
+    return (_first(fields, "precedence") or b"").strip().lower()
+
+
+def _listed(fields: Fields) -> bool:
+    return any(name in ("list-id", "list-unsubscribe") for name, _ in fields)
+
+
+def _form_writer(fields: Fields, sender: str, account: Account) -> tuple[str, str]:
+    """(address, name) of the person in whose name a form wrote; ("", "") for any other mail.
+
+    A Reply-To is believed only where From is nobody's, or ours: so it can stand for no one else's address.
+    """
+    address, name = _address(_first(fields, "reply-to"))
+    own = own_addresses(account)
+    if not address or _without_tag(address) in own or _NOBODY.match(_local(address)):
+        return "", ""
+    if _NOBODY.match(_local(sender)):
+        return address, name
+    if _without_tag(sender) not in own or _listed(fields):
+        return "", ""
+    ours = any(_OURS.fullmatch(one) for one in _ids(_first(fields, "message-id")))
+    return ("", "") if ours else (address, name)
+
+
+def _writer(fields: Fields, account: Account) -> tuple[Peer, str]:
+    """(who wrote, the address of the form by which they did or "")."""
+    told = (_address(_first(fields, name)) for name in ("from", "sender", "return-path"))
+    sender, name = next((each for each in told if each[0]), ("", ""))
+    person = _form_writer(fields, sender, account)
+    return (Peer("email", *person), sender) if person[0] else (Peer("email", sender, name), "")
+
+
+def _kind(fields: Fields, peer: Peer, form: str, account: Account) -> dict[str, Any]:
+    """The facts that keep machines from answering: `automatic` and `quiet`, each with its reasons."""
+    found = {
+        "automatic": _automatic(fields, peer.value, account),
+        "quiet": [*(["form"] if form else []), *_quiet(fields, peer.value)],
+    }
+    return {fact: why for fact, why in found.items() if why}
 
 
 def own_addresses(account: Account) -> frozenset[str]:
@@ -502,12 +560,8 @@ class _Mail:
         self.account = account
         self.fields = _fields(raw)
         self.raw = raw
-        self.sender, self.name = _address(_first(self.fields, "from"))
-        if not self.sender:
-            self.sender, self.name = _address(_first(self.fields, "sender"))
-        if not self.sender:
-            self.sender, self.name = _address(_first(self.fields, "return-path"))
-        self.peer = Peer("email", self.sender, self.name)
+        self.peer, self.form = _writer(self.fields, account)
+        self.sender = self.form or self.peer.value
         self.at = _date(self.fields)
 
     def heard(self) -> tuple[Heard, ...]:
@@ -534,7 +588,7 @@ class _Mail:
                 File("file", name="message.html", type="text/html", content=html.encode("utf-8", "replace"))
             )
             html = ""
-        facts = self._facts() | report
+        facts = self._facts(report)
         if body.more_files:
             facts["files_left_out"] = body.more_files
         trusted, results = _authenticity(self.fields, self.sender, self.account)
@@ -562,14 +616,14 @@ class _Mail:
                 token=_token(references),
                 case_number=_case_number(self.fields, subject, self.account),
                 automatic=bool(facts.get("automatic")),
-                trusted=trusted,
+                trusted=trusted and not self.form,
             ),
         )
 
-    def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {}
-        if why := _automatic(self.fields, self.sender, self.account):
-            facts["automatic"] = why
+    def _facts(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        facts = {**_kind(self.fields, self.peer, self.form, self.account), **report}
+        if report:
+            facts.setdefault("automatic", ["report"])
         if _first(self.fields, "return-path") is None:
             facts["no_return_path"] = True
         for name in ("to", "cc"):
@@ -578,6 +632,8 @@ class _Mail:
         answer_to = _address(_first(self.fields, "reply-to"))[0]
         if answer_to and answer_to != self.sender:
             facts["answer_to"] = answer_to
+        if self.form:
+            facts["sent_by"] = self.form
         language = (_first(self.fields, "content-language") or b"").decode("ascii", "replace")[:2].lower()
         if re.fullmatch("[a-z]{2}", language):
             facts["language"] = language
@@ -740,23 +796,51 @@ def _content(part: Message) -> bytes:
 
 
 def _file_name(part: Message) -> str:
-    try:
-        told = part.get_filename()
-    except (ValueError, LookupError, TypeError, AttributeError):
-        told = None
-    return _safe_name(_words(str(told))) if told else ""
+    """As it was given: RFC 2231 before RFC 2047 before plain bytes, Content-Disposition before Content-Type."""
+    for header, name in (("content-disposition", "filename"), ("content-type", "name")):
+        value = _header(part, header)
+        if value and (told := letter.file_name(_words(_parameter(value, name)))):
+            return told
+    return ""
 
 
-def _safe_name(name: str) -> str:
-    last = re.split(r"[/\\]", name)[-1].strip(". ")
-    return re.sub(r'[<>:"|?*\u202a-\u202e\u2066-\u2069\u200e\u200f]', "_", last)[-150:]
+def _header(part: Message, name: str) -> str:
+    """A field as it came: bytes above 127 as lone surrogates, folds as spaces."""
+    found = next((value for known, value in part.raw_items() if known.lower() == name), "")
+    return re.sub(r"[\r\n]+[ \t]*", " ", str(found))
+
+
+_PARAMETER = re.compile(r';\s*([a-z]+)((?:\*\d{1,3})?\*?)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.IGNORECASE)
+
+
+def _parameter(value: str, name: str) -> str:
+    """A parameter's value (RFC 2045 5.1, RFC 2231 3 and 4); "" when there is none."""
+    plain, pieces = "", dict[int, tuple[str, bool]]()
+    for key, mark, told in _PARAMETER.findall(value):
+        if key.lower() != name:
+            continue
+        told = re.sub(r"\\(.)", r"\1", told[1:-1]) if told[:1] == '"' else told.strip()
+        if mark:
+            pieces.setdefault(int(mark.strip("*") or 0), (told, mark.endswith("*")))
+        else:
+            plain = plain or told
+    if 0 not in pieces:
+        return plain
+    charset, joined = "utf-8", b""
+    for n in range(len(pieces)):
+        told, encoded = pieces.get(n, ("", False))
+        if encoded and n == 0 and told.count("'") >= 2:
+            said, _, told = told.split("'", 2)
+            charset = said or charset
+        joined += unquote_to_bytes(told) if encoded else told.encode("utf-8", "surrogateescape")
+    return _decoded(joined, charset)
 
 
 def _made_name(part: Message, kind: str) -> str:
     if kind.startswith("message/"):
         inner = part.get_payload()
         title = _words(str(inner[0].get("Subject", ""))) if isinstance(inner, list) and inner else ""  # type: ignore[union-attr]
-        return f"{_safe_name(title)[:80] or 'message'}.eml"
+        return f"{letter.file_name(title)[:80] or 'message'}.eml"
     ending = {
         "text/calendar": "ics",
         "text/html": "html",
@@ -793,13 +877,10 @@ NOT_OPENED: Final = (
 def quarantined(raw: bytes, account: Account, reason: str) -> tuple[Heard, ...]:
     """A mail that is not taken apart: who wrote and under which subject, and why the rest is not shown."""
     fields = _fields(raw)
-    sender, name = _address(_first(fields, "from"))
-    peer = Peer("email", sender, name)
-    if not sender:
+    peer, form = _writer(fields, account)
+    if not peer.value:
         return (Unknown(peer=peer, what=f"quarantined: {reason}"),)
-    facts: dict[str, Any] = {"quarantined": reason}
-    if why := _automatic(fields, sender, account):
-        facts["automatic"] = why
+    facts = {"quarantined": reason, **_kind(fields, peer, form, account)}
     return (
         Wrote(
             peer=peer,
@@ -811,7 +892,7 @@ def quarantined(raw: bytes, account: Account, reason: str) -> tuple[Heard, ...]:
             facts=facts,
             references=_references(fields),
             token=_token(_references(fields)),
-            automatic=bool(why),
+            automatic="automatic" in facts,
             trusted=False,
         ),
     )
@@ -902,7 +983,7 @@ def _letter(out: Outgoing, account: Account) -> EmailMessage:
             main, sub = "application", "octet-stream"
         if main in ("multipart", "message"):
             main, sub = "application", "octet-stream"
-        name = _safe_name(re.sub(r"\s+", " ", letter.tidy(enclosed.name))) or f"file.{sub}"
+        name = letter.file_name(enclosed.name) or f"file.{sub}"
         message.add_attachment(enclosed.content, maintype=main, subtype=sub, filename=name)
     for n, part in enumerate(one for one in message.walk() if one.is_multipart()):
         part.set_boundary(f"=_{out.message.hex}_{n}")  # no encoded line can begin with it

@@ -16,11 +16,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 from uuid import UUID
 
 from pydantic_core import from_json
 
+from routing import letter
 from routing.channel import (
     CHAT,
     Answer,
@@ -235,6 +236,18 @@ class _Seen:
     facts: Mapping[str, Any]
 
 
+def _file_name(what: str, url: str, said: Any) -> str:
+    """As it was named, else as its address ends; pictures and sounds have only numbers there."""
+    if told := _text(said):
+        return letter.file_name(told)
+    if what != "file":
+        return ""
+    try:
+        return letter.file_name(unquote(urlsplit(url).path))
+    except ValueError:
+        return ""
+
+
 def _attachments(attachments: Any) -> _Seen:
     files: list[File] = []
     lines: list[str] = []
@@ -248,7 +261,9 @@ def _attachments(attachments: Any) -> _Seen:
             files.append(File("sticker", name=_id(payload.get("sticker_id")), url=url))
             kind = "sticker"
         elif what in ("image", "audio", "video", "file"):
-            files.append(File(what, name=_text(payload.get("name") or said.get("name")), url=url))
+            files.append(
+                File(what, name=_file_name(what, url, payload.get("name") or said.get("name")), url=url)
+            )
             kind = "media"
         elif what == "location":
             place = _map(payload.get("coordinates"))

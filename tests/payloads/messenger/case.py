@@ -158,7 +158,12 @@ BODIES = {
         ),
         like(Wrote, external_id="m_audio", kind="media", files=(File("audio", url=CDN + "3.mp4"),)),
         like(Wrote, external_id="m_video", kind="media", files=(File("video", url=CDN + "4.mp4"),)),
-        like(Wrote, external_id="m_file", kind="media", files=(File("file", url=CDN + "facture.pdf"),)),
+        like(
+            Wrote,
+            external_id="m_file",
+            kind="media",
+            files=(File("file", "facture.pdf", url=CDN + "facture.pdf"),),
+        ),
     ),
     "stickers.json": body(
         like(

@@ -137,44 +137,133 @@ def test_a_bounce_tells_which_mail_of_ours_failed_and_a_delay_fails_nothing() ->
     assert receipt.status == "read"
 
 
-AUTOMATIC = """
-    Auto-Submitted: auto-replied (vacation)        | auto-submitted
-    Auto-Submitted: auto-generated                 | auto-submitted
-    Auto-Submitted: no                             |
-    Precedence: bulk                               | precedence
-    Precedence: LIST                               | precedence
-    Precedence: junk                               | precedence
-    Precedence: auto_reply                         | precedence
-    Precedence: first-class                        |
-    List-Id: <amis.exemple.org>                    | list
-    List-Unsubscribe: <mailto:x@y.z>               | list
-    X-Auto-Response-Suppress: DR, OOF, AutoReply   | suppressed
-    X-Auto-Response-Suppress: All                  | suppressed
-    X-Auto-Response-Suppress: DR                   |
-    Content-Type: multipart/report; boundary=b     | report
-    From: mailer-daemon@client.example             | sender
-    From: Postmaster <POSTMASTER@client.example>   | sender
-    From: no-reply@client.example                  | sender
-    From: noreply+bounce@client.example            | sender
-    From: ne-pas-repondre@client.example           | sender
-    From: noemie.reply@client.example              |
-    From: Aide <aide@exemple.fr>                   | ourselves
-    From: service+c1@exemple.fr                    | ourselves
-    Return-Path: <>                                | null-sender
-    Subject: Bonjour                               |
+KINDS = """
+    Auto-Submitted: auto-replied (vacation)        | machine | auto-submitted
+    Auto-Submitted: auto-generated                 | machine | auto-submitted
+    Auto-Submitted: no                             |         |
+    Precedence: auto_reply                         | machine | auto-submitted
+    X-Autoreply: yes                               | machine | auto-submitted
+    Content-Type: multipart/report; boundary=b     | machine | report
+    From: mailer-daemon@client.example             | machine | sender
+    From: Aide <aide@exemple.fr>                   | machine | ourselves
+    From: service+c1@exemple.fr                    | machine | ourselves
+    Return-Path: <>                                | machine | null-sender
+    Precedence: bulk                               | quiet   | precedence
+    Precedence: LIST                               | quiet   | precedence
+    Precedence: junk                               | quiet   | precedence
+    Precedence: first-class                        |         |
+    List-Id: <amis.exemple.org>                    | quiet   | list
+    List-Unsubscribe: <mailto:x@y.z>               | quiet   | list
+    X-Auto-Response-Suppress: DR, OOF, AutoReply   | quiet   | suppressed
+    X-Auto-Response-Suppress: All                  | quiet   | suppressed
+    X-Auto-Response-Suppress: DR                   |         |
+    From: Postmaster <POSTMASTER@client.example>   | quiet   | sender
+    From: no-reply@client.example                  | quiet   | sender
+    From: noreply+bounce@client.example            | quiet   | sender
+    From: ne-pas-repondre@client.example           | quiet   | sender
+    From: noemie.reply@client.example              |         |
+    Subject: Bonjour                               |         |
 """
 
 
-@pytest.mark.parametrize("row", [row for row in AUTOMATIC.splitlines() if row.strip()])
-def test_what_a_machine_wrote_is_known_by_its_header(row: str) -> None:
-    head, _, why = (part.strip() for part in row.rpartition("|"))
+@pytest.mark.parametrize("row", [row for row in KINDS.splitlines() if row.strip()])
+def test_a_header_tells_a_machines_mail_from_one_that_only_gets_no_automatic_word(row: str) -> None:
+    head, kind, why = (part.strip() for part in row.rsplit("|", 2))
     base = {"From": "jean@client.example", "Return-Path": "<jean@client.example>", "To": "service@exemple.fr"}
     name, _, value = head.partition(": ")
     fields = base | {name: value}
     heard = read("".join(f"{key}: {said}\n" for key, said in fields.items()) + "\nBonjour\n")
-    assert heard.facts.get("automatic", []) == ([why] if why else [])
-    assert heard.automatic is bool(why)
-    assert email.may_answer(heard.automatic, 0, heard.facts) is not bool(why)
+    facts = {"machine": heard.facts.get("automatic"), "quiet": heard.facts.get("quiet")}
+    assert facts == {"machine": None, "quiet": None} | ({kind: [why]} if kind else {})
+    assert heard.automatic is (kind == "machine")
+    assert email.may_answer(heard.automatic, 0, heard.facts) is not bool(kind)
+
+
+def test_what_reports_on_a_mail_of_ours_is_a_machines_whoever_sends_it() -> None:
+    told = read(mail("X-Failed-Recipients: jean@client.example\n", sender="postmaster@client.example"))
+    assert (told.automatic, told.kind, told.facts["automatic"]) == (True, "system", ["report"])
+
+
+FORMS = """
+    From: Site <noreply@www.exemple.fr>   | Paul Real <paul@client.example> | paul@client.example
+    From: wordpress@www.exemple.fr        | paul@client.example             | paul@client.example
+    From: Service <service@exemple.fr>    | paul@client.example             | paul@client.example
+    From: aide@exemple.fr                 | "Real, P." <PAUL@client.example>| paul@client.example
+    From: noreply@www.exemple.fr          | noreply@www.exemple.fr          | noreply@www.exemple.fr
+    From: noreply@www.exemple.fr          | no-reply@client.example         | noreply@www.exemple.fr
+    From: noreply@www.exemple.fr          | aide@exemple.fr                 | noreply@www.exemple.fr
+    From: noreply@www.exemple.fr          |                                 | noreply@www.exemple.fr
+    From: aide@exemple.fr                 | service@exemple.fr              | aide@exemple.fr
+    From: Jean <jean@client.example>      | eve@other.example               | jean@client.example
+    From: mailer-daemon@client.example    | paul@client.example             | mailer-daemon@client.example
+"""
+
+
+@pytest.mark.parametrize("row", [row for row in FORMS.splitlines() if row.strip()])
+def test_who_wrote_by_a_form_is_who_is_to_be_answered_and_nobody_else_is_replaced(row: str) -> None:
+    sender, answer_to, person = (part.strip() for part in row.split("|"))
+    proved = "Authentication-Results: mx.exemple.fr; dmarc=pass\n"
+    head = f"Return-Path: <www@exemple.fr>\n{sender}\nTo: service@exemple.fr\n{proved}"
+    heard = read(f"{head}Reply-To: {answer_to}\n\nBonjour\n" if answer_to else f"{head}\nBonjour\n")
+    assert heard.peer.value == person
+    by_form = person == "paul@client.example"
+    assert heard.facts.get("sent_by", "") == (sender.split()[-1].strip("<>") if by_form else "")
+    if by_form:
+        assert (heard.automatic, heard.facts["quiet"], heard.trusted) == (False, ["form"], False)
+        assert heard.peer.name == {"P": "Paul Real", '"': "Real, P."}.get(answer_to[0], "")
+        assert heard.facts["answer_to"] == person
+
+
+def test_a_mail_of_ours_that_a_list_gives_back_is_no_form() -> None:
+    given_back = mail("Reply-To: l@list.example\nList-Id: <l.list.example>\n", sender="service@exemple.fr")
+    ours = f"Message-ID: {email.message_id(7, MESSAGE, 'exemple.fr', KEY)}\nReply-To: l@list.example\n"
+    for raw in (given_back, mail(ours, sender="service@exemple.fr")):
+        assert read(raw).automatic
+        assert read(raw).facts["automatic"] == ["ourselves"]
+
+
+NAMES = """
+    Content-Disposition: attachment; filename="preuve.pdf"                              | preuve.pdf
+    Content-Disposition: attachment; filename*=UTF-8''re%C3%A7u.pdf                     | reçu.pdf
+    Content-Disposition: attachment; filename*0*=UTF-8''re%C3%A7; filename*1=u.pdf      | reçu.pdf
+    Content-Disposition: attachment; filename*0="re"; filename*1="cu.pdf"               | recu.pdf
+    Content-Disposition: attachment; filename*=iso-8859-1'fr're%E7u.pdf                 | reçu.pdf
+    Content-Disposition: attachment; filename*=nonsense''re%E7u.pdf                     | reçu.pdf
+    Content-Disposition: attachment; filename*=''re%C3%A7u.pdf                          | reçu.pdf
+    Content-Disposition: attachment; filename*=re%C3%A7u.pdf                            | reçu.pdf
+    Content-Disposition: attachment; filename="a.pdf"; filename*=UTF-8''re%C3%A7u.pdf   | reçu.pdf
+    Content-Disposition: attachment; filename="=?utf-8?B?cmXDp3UucGRm?="                | reçu.pdf
+    Content-Disposition: attachment; filename="reçu.pdf"                                | reçu.pdf
+    Content-Disposition: attachment; filename=mon recu.pdf                              | mon recu.pdf
+    Content-Disposition: attachment; filename=""; size=3                                | nom.pdf
+    Content-Disposition: attachment                                                     | nom.pdf
+    Content-Disposition: attachment; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd%00          | passwd
+    Content-Disposition: attachment; filename="C:\\\\docs\\\\a.pdf"                         | a.pdf
+    Content-Disposition: attachment; filename*=UTF-8''%E2%80%AEfdp.exe                  | _fdp.exe
+    Content-Disposition: attachment; filename="=?utf-8?Q?a=0Ab=07.pdf?="                | a b.pdf
+"""
+
+
+@pytest.mark.parametrize("row", [row for row in NAMES.splitlines() if row.strip()])
+def test_a_file_keeps_the_name_it_was_given_in_whatever_way_that_is_written(row: str) -> None:
+    head, _, name = (part.strip() for part in row.rpartition("|"))
+    parts = f'Content-Type: application/pdf; name="nom.pdf"\n{head}\n\nJVBERi0=\n'
+    (file,) = read(mail(f"Content-Type: multipart/mixed; boundary=b\n\n--b\n{parts}--b--\n", "")).files
+    assert (file.name, file.type) == (name, "application/pdf")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        '; name="=?utf-8?Q?re=C3=A7?=\n =?utf-8?Q?u.pdf?="',
+        "; name*=UTF-8''re%C3%A7u.pdf",
+        '; name="reçu.pdf"',
+    ],
+)
+def test_a_file_that_is_named_by_its_type_only_keeps_that_name(told: str) -> None:
+    parts = f"Content-Type: application/pdf{told}\n\nJVBERi0=\n"
+    (file,) = read(mail(f"Content-Type: multipart/mixed; boundary=b\n\n--b\n{parts}--b--\n", "")).files
+    assert file.name == "reçu.pdf"
 
 
 TRUST = """
