@@ -2,7 +2,8 @@
 
 Rule 1: nothing is read for an event that no open page may see.
 Rule 2: entities go out whole, so a frame twice does no harm, and a late one tells the newest state.
-Rule 3: who may see a frame is decided here, before it is queued.
+Rule 3: who may see a frame is decided here, before it is queued; which pages an event concerns at all, before anything
+is read, so that no page waits for what it will not be told.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from cti.aio.page import Out, Page, frame
 from cti.aio.views import Views
 from routing.aio.web import SUPERVISORS
 from routing.models import FINAL_EVENTS, Event, T
-from routing.store import InteractionView, Stores
+from routing.store import InteractionView, PopRows, Stores
 
 VIEWS_KEPT = 1000  # interactions as last read
-BUILDERS = 4  # frames built at once; the pool has other work
+OFFERS = 4  # read at once; the pool has other work
 
 INTERACTION_EVENTS = frozenset(
     {
@@ -69,6 +70,7 @@ CASE_SHOWN_EVENTS = CASE_EVENTS | FINAL_EVENTS | {T.INTERACTION_OPENED}
 CONTACT_EVENTS = frozenset(
     {T.CONTACT_CHANGED, T.ADDRESS_ADDED, T.CONTACTS_MERGED, T.MERGE_UNDONE, T.CONTACT_CREATED}
 )
+FOR_ALL_EVENTS = HELP_EVENTS | CONTACT_EVENTS | {T.ACCOUNT_CHANGED, T.SITE_APPLIED}
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -86,7 +88,7 @@ class _Said:
 
     def out(self, event: Event, seq: int, id: UUID | None = None) -> Out:
         text = frame(self.kind, self.data, event.at, seq, id=id, subject=self.subject)
-        return Out(event.seq, text.encode(), self.kind, self.to, self.roles, self.case)
+        return Out(text.encode(), self.kind, self.to, self.roles, self.case)
 
 
 class Frames:
@@ -94,7 +96,7 @@ class Frames:
 
     def __init__(self, *, stores: Stores, views: Views, floor: Floor, pages: Collection[Page]) -> None:
         self._stores, self._show, self._floor, self._pages = stores, views, floor, pages
-        self._builders = asyncio.Semaphore(BUILDERS)
+        self._offers = asyncio.Semaphore(OFFERS)
         self._views: dict[UUID, asyncio.Task[InteractionView | None]] = {}  # read after the last event
         self._reading: set[asyncio.Task[InteractionView | None]] = set()
 
@@ -110,10 +112,20 @@ class Frames:
         else:
             self._views.pop(event.interaction, None)
 
+    def concern(self, past: Past, page: Page) -> bool:
+        """Whether the page may be told anything of this event."""
+        event = past.event
+        return (
+            event.case is None
+            or event.type in FOR_ALL_EVENTS
+            or bool(page.caller.roles & SUPERVISORS)
+            or page.caller.login == past.changed
+            or _near(past, page)
+        )
+
     async def of(self, past: Past) -> list[Out]:
         """Those beside it bear the number before, the last one the event's own."""
-        async with self._builders:
-            said = [each async for each in self._said(past)]
+        said = [each async for each in self._said(past)]
         event = past.event
         own = len(said) - 1
         return [
@@ -129,9 +141,10 @@ class Frames:
         if presence is not None:
             to = frozenset({presence.advisor})
             yield _Said("presence.changed", presence, f"advisors/{presence.advisor}", to, SUPERVISORS)
-        wanted = self._near(past) if kind in MESSAGE_EVENTS else self._wanted(past)
+        pages = [page for page in self._pages if self.concern(past, page)]
+        wanted = any(_near(past, page) for page in pages) if kind in MESSAGE_EVENTS else bool(pages)
         view, offered = None, None
-        if wanted and kind is T.OFFERED and (made := await self._show.offer(event)) is not None:
+        if wanted and kind is T.OFFERED and (made := await self._offer(event)) is not None:
             offered, found = made
             view = found.interaction
         elif wanted and interaction is not None and (kind in INTERACTION_EVENTS or rows.timeline_kind(event)):
@@ -209,23 +222,14 @@ class Frames:
             return None
         notes = await self._stores.timeline.notes(case) if event.type is T.NOTE_ADDED else {}
         recordings = {}
-        if event.type in FINAL_EVENTS and view is not None:
+        if event.type in FINAL_EVENTS and view is not None and view.recordings:
             stored = await self._stores.recordings.of_interaction(view.id)
             recordings = {r.id: r.duration_ms for r in stored}
         return rows.item(event, notes=notes, view=view, recordings=recordings)
 
-    def _wanted(self, past: Past) -> bool:
-        """Whether an open page may see what happened to the event's interaction or case."""
-        return (
-            past.event.case is None
-            or self._near(past)
-            or any(page.caller.roles & SUPERVISORS for page in self._pages)
-        )
-
-    def _near(self, past: Past) -> bool:
-        """Whether somebody looks who may read along: who has the interaction, wrote, or has opened the case."""
-        people = past.owners | _writer(past.event)
-        return any(page.caller.login in people or past.event.case in page.cases for page in self._pages)
+    async def _offer(self, event: Event) -> tuple[schemas.Offer, PopRows] | None:
+        async with self._offers:
+            return await self._show.offer(event)
 
     async def _view(self, interaction: UUID) -> InteractionView | None:
         """An interaction as it stands, read once for all events that came with its last one."""
@@ -241,6 +245,11 @@ class Frames:
 
     async def _read(self, interaction: UUID) -> InteractionView | None:
         return await self._stores.timeline.interaction(interaction)
+
+
+def _near(past: Past, page: Page) -> bool:
+    """Whether its person has the interaction, wrote, or has opened the case."""
+    return page.caller.login in past.owners | _writer(past.event) or past.event.case in page.cases
 
 
 def _writer(event: Event) -> frozenset[str]:

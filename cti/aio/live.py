@@ -2,7 +2,9 @@
 
 Rule 1: a frame is made of one event; frames beside the main one go first, with the sequence number before it, so that a
 page that resumes after `seq` n has had everything up to n and nothing beyond.
-Rule 2: a page that does not read costs at most its bounded queue; then it is closed with 1013 and comes back.
+Rule 2: each page is told in the order of the events, and waits only for those that concern it: an offer is not late
+because of what somebody else is told.
+Rule 3: a page that does not read costs at most its bounded queue; then it is closed with 1013 and comes back.
 """
 
 from __future__ import annotations
@@ -104,13 +106,12 @@ class Live:
         self.floor = Floor(desk, stores.log, site, clock)
         self._frames = Frames(stores=stores, views=self.views, floor=self.floor, pages=self.pages)
         self.seq = 0  # the last event taken
-        self._sent = 0  # the last event whose frames are out
         self._followed: dict[str, deque[UUID]] = {}
         self._expected: dict[UUID, tuple[str, asyncio.Future[None]]] = {}
-        self._pipe: asyncio.Queue[tuple[Event, asyncio.Task[list[Out]] | None]] = asyncio.Queue()
+        self._making: set[asyncio.Task[list[Out]]] = set()
         self._recent: deque[Past] = deque(maxlen=RESUME_EVENTS)
         self._early: list[Event] | None = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._clock_task: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._shown_inside = ""
         self._lit: set[str] = set()
@@ -119,32 +120,24 @@ class Live:
 
     async def __aenter__(self) -> Live:
         self._unsubscribe = self.desk.subscribe(self._heard)
-        self.seq = self._sent = await self.floor.begin()
+        self.seq = await self.floor.begin()
         early, self._early = self._early or [], None
         for waiting in early:
             if waiting.seq > self.seq:
                 self._take(waiting)
-        self._tasks = [
-            asyncio.create_task(self._pump(), name="live pump"),
-            asyncio.create_task(self._clockwork(), name="live board"),
-        ]
+        self._clock_task = asyncio.create_task(self._clockwork(), name="live board")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._unsubscribe:
             self._unsubscribe()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._frames.close()
-        while not self._pipe.empty():
-            left, building = self._pipe.get_nowait()
-            self.seq = max(self.seq, left.seq)
-            if building is not None:
-                building.cancel()
-                await asyncio.gather(building, return_exceptions=True)
         for page in list(self.pages):
             page.close(WSCloseCode.GOING_AWAY)
+        ending = [*self._making, *([self._clock_task] if self._clock_task else [])]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        await self._frames.close()
 
     def _heard(self, event: Event) -> None:
         if self._early is not None:
@@ -153,38 +146,34 @@ class Live:
             self._take(event)
 
     def _take(self, event: Event) -> None:
-        """One committed event, in order: state first, then its frames, built beside others but sent in order."""
+        """One committed event, in order: state first, then its frames, made beside others but told in order."""
         past = self.floor.apply(event)
         self.views.apply(event)
         self._frames.outdate(event)
         self._inbox_dirty |= event.type in INBOX_EVENTS
         self.seq = max(self.seq, event.seq)
         self._recent.append(past)
-        building = asyncio.create_task(self._frames.of(past)) if self.pages else None
-        self._pipe.put_nowait((event, building))
+        concerned = [page for page in self.pages if page.closing is None and self._frames.concern(past, page)]
+        if not concerned:
+            return
+        making = asyncio.create_task(self._frames.of(past), name=f"frames of {event.seq} {event.type}")
+        self._making.add(making)
+        making.add_done_callback(self._made)
+        for page in concerned:
+            page.coming.append((event.seq, making))
 
-    async def _pump(self) -> None:
-        while True:
-            event, building = await self._pipe.get()
-            if building is None:
-                self._sent = event.seq
-                continue
-            try:
-                outs = await building
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                # The page would otherwise believe it has seen this event; let it come back and read it anew.
-                log.exception("frames could not be made", seq=event.seq, type=str(event.type))
-                for page in self.pages:
-                    page.close(WSCloseCode.TRY_AGAIN_LATER)
-                self._sent = event.seq
-                continue
-            now_s = time.monotonic()
-            for page in self.pages:
-                for out in outs:
-                    page.put_out(out, now_s)
-            self._sent = event.seq
+    def _made(self, making: asyncio.Task[list[Out]]) -> None:
+        self._making.discard(making)
+        if not making.cancelled() and (error := making.exception()) is not None:
+            log.error("frames could not be made", of=making.get_name(), error=repr(error), exc_info=error)
+        now_s = time.monotonic()
+        for page in self.pages:
+            page.put_made(now_s)
+
+    @property
+    def told(self) -> int:
+        """Up to which event every page has been told all that concerns it."""
+        return min((page.told(self.seq) for page in self.pages), default=self.seq)
 
     def tell(self, advisor: str, kind: str, data: Mapping[str, Any]) -> None:
         """An ephemeral frame to every page of one advisor."""
@@ -201,8 +190,8 @@ class Live:
                 self._put(page, kind, told, now_s)
 
     def _put(self, page: Page, kind: str, told: str, now_s: float) -> None:
-        """An ephemeral frame, with the last sequence number that this page has been sent."""
-        page.put(kind, f'{{"seq":{max(self._sent, page.seen)},{told}'.encode(), now_s)
+        """An ephemeral frame, with the number up to which this page has been told."""
+        page.put(kind, f'{{"seq":{page.told(self.seq)},{told}'.encode(), now_s)
 
     def viewers(self, case: UUID) -> list[schemas.Viewer]:
         names = {a.id: a.first_name for a in self.site().advisors}
@@ -335,7 +324,7 @@ class Live:
         PAGES.set(len(self.pages))
         if self._counted_by is not None:
             self._counted_by.opened(caller.login)
-        seen = page.seen = self.seq  # later events find this page; earlier ones come from the log
+        seen = self.seq  # later events find this page; earlier ones come from the log
         writer = asyncio.create_task(page.write())
         try:
             await self._begin(page, after, seen)

@@ -59,7 +59,6 @@ def rest(kind: str, data: Any, at: datetime) -> str:
 class Out:
     """One frame on its way, with who may see it. No `to`, `roles` or `case`: everybody in the organisation."""
 
-    seq: int
     data: bytes
     kind: str
     to: frozenset[str] = frozenset()
@@ -78,7 +77,10 @@ class Out:
 
 @dataclass(slots=True, eq=False)
 class Page:
-    """One open page. `session` is the hash of its cookie; `cases` those it opened last."""
+    """One open page. `session` is the hash of its cookie; `cases` those it opened last.
+
+    `coming`: the events that concern it and are not told yet, in order, with what makes their frames.
+    """
 
     caller: Caller
     session: bytes
@@ -86,7 +88,7 @@ class Page:
     transport: asyncio.Transport | None
     cases: deque[UUID]
     topics: set[str] = field(default_factory=set)
-    seen: int = 0  # everything up to here reaches it otherwise than by the pump
+    coming: deque[tuple[int, asyncio.Task[list[Out]]]] = field(default_factory=deque)
     catching_up: list[Out] | None = None
     queue: deque[tuple[str, bytes, float]] = field(default_factory=deque)  # kind, data, queued at (monotonic)
     queued_bytes: int = 0
@@ -111,9 +113,24 @@ class Page:
             self.close(WSCloseCode.TRY_AGAIN_LATER)
         self.wake.set()
 
-    def put_out(self, out: Out, now_s: float) -> None:
-        """Queue what may be seen here and was not; until the page has caught up it is set aside."""
-        if out.seq <= self.seen or not out.for_page(self):
+    def told(self, last: int) -> int:
+        """Up to which event everything that concerns it has been queued, when `last` is the last one that there is."""
+        return self.coming[0][0] - 1 if self.coming else last
+
+    def put_made(self, now_s: float) -> None:
+        """Queue the frames that have been made, up to the first event whose frames have not."""
+        while self.coming and self.coming[0][1].done():
+            _, making = self.coming.popleft()
+            if making.cancelled() or making.exception() is not None:
+                # It would otherwise believe that it has seen this event; let it come back and read it anew.
+                self.close(WSCloseCode.TRY_AGAIN_LATER)
+                return
+            for out in making.result():
+                self._put_out(out, now_s)
+
+    def _put_out(self, out: Out, now_s: float) -> None:
+        """Queue what may be seen here; until the page has caught up it is set aside."""
+        if not out.for_page(self):
             return
         if self.catching_up is not None:
             self.catching_up.append(out)
@@ -142,6 +159,7 @@ class Page:
             if code == WSCloseCode.TRY_AGAIN_LATER:
                 SLOW.inc()
             self.queue.clear()
+            self.coming.clear()
             self.queued_bytes = 0
             self.wake.set()
 

@@ -505,16 +505,28 @@ def _interaction_view(row: Any) -> InteractionView:
 
 
 class CaseFiles(_Store):
+    def __init__(self, pool: asyncpg.Pool, organisation: UUID, clock: Clock) -> None:
+        super().__init__(pool, organisation, clock)
+        self._whole = Together(self._wholes)
+
     async def get(self, case: UUID) -> CaseView | None:
-        row = await self._one("case", case)
-        if row is None:
-            return None
-        merges = await self._all("merges_into_case", case)
-        return replace(
-            _case_view(row),
-            channels=tuple(row["all_channels"]),
-            merges=tuple(CaseMergeView(*merge) for merge in merges),
-        )
+        return await self._whole(case)
+
+    async def _wholes(self, cases: Sequence[UUID]) -> dict[UUID, CaseView]:
+        """With what the cases that are merged into them bring."""
+        rows = await self._all("whole_cases", list(cases))
+        merges: dict[UUID, list[CaseMergeView]] = {}
+        if enclosing := [row["id"] for row in rows if row["members"] > 1]:
+            for into, *merge in await self._all("merges_into_cases", enclosing):
+                merges.setdefault(into, []).append(CaseMergeView(*merge))
+        return {
+            row["id"]: replace(
+                _case_view(row),
+                channels=tuple(row["all_channels"]),
+                merges=tuple(merges.get(row["id"], ())),
+            )
+            for row in rows
+        }
 
     async def list(
         self,
@@ -599,6 +611,11 @@ def _step(row: Any) -> Step:
 
 
 class CaseTimeline(_Store):
+    def __init__(self, pool: asyncpg.Pool, organisation: UUID, clock: Clock) -> None:
+        super().__init__(pool, organisation, clock)
+        self._interaction, self._path = Together(self._interactions), Together(self._paths)
+        self._case = Together(self._cases)
+
     async def events(self, case: UUID) -> Sequence[Event]:
         return [event_of(self._own, row) for row in await self._all("case_events", case)]
 
@@ -610,13 +627,22 @@ class CaseTimeline(_Store):
 
     async def paths(self, case: UUID) -> Mapping[UUID, Sequence[Step]]:
         ids = [row["id"] for row in await self._all("interaction_ids_of_case", case)]
+        return await self._paths(ids)
+
+    async def _paths(self, interactions: Sequence[UUID]) -> dict[UUID, list[Step]]:
         paths: dict[UUID, list[Step]] = {}
-        for row in await self._all("path", ids):
+        for row in await self._all("path", list(interactions)):
             paths.setdefault(row["interaction"], []).append(_step(row))
         return paths
 
+    async def _cases(self, cases: Sequence[UUID]) -> dict[UUID, CaseView]:
+        return {row["id"]: _case_view(row) for row in await self._all("cases_by_id", list(cases))}
+
+    async def _interactions(self, interactions: Sequence[UUID]) -> dict[UUID, Any]:
+        return {row["id"]: row for row in await self._all("interactions", list(interactions))}
+
     async def interaction(self, interaction: UUID) -> InteractionView | None:
-        row = await self._one("interaction", interaction)
+        row = await self._interaction(interaction)
         return _interaction_view(row) if row else None
 
     async def interactions(self, ids: Sequence[UUID]) -> Sequence[InteractionView]:
@@ -638,13 +664,12 @@ class CaseTimeline(_Store):
         ]
 
     async def pop(self, interaction: UUID, *, last: int = 5) -> PopRows | None:
-        row = await self._one("interaction", interaction)
+        row = await self._interaction(interaction)
         if row is None:
             return None
         it = _interaction_view(row)
         persons = await self._matched(row)
         who = [person.contact for person in persons] or [it.contact]
-        case = await self._one("case", it.case)
         open_cases = [_case_view(found) for found in await self._all("open_cases_of", who)]
         before = [
             _interaction_view(found)
@@ -653,9 +678,9 @@ class CaseTimeline(_Store):
         earlier = [each for each in before if each.opened_at <= it.opened_at]
         return PopRows(
             interaction=it,
-            case=_case_view(case) if case else None,
+            case=await self._case(it.case),
             persons=tuple(persons),
-            path=tuple(_step(found) for found in await self._all("path", [it.id])),
+            path=tuple(await self._path(it.id) or ()),
             facts=row["facts"],
             open_cases=tuple(open_cases),
             last_interactions=tuple(before),

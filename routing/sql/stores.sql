@@ -103,16 +103,21 @@ INSERT INTO tree (organisation_id, id, version, at, by, note, document) VALUES (
 SELECT tree, version, node, exit, width_bucket(seconds, $4::float8[]) AS bucket, count(*)
 FROM path_step WHERE organisation_id = $1 AND at >= $2 AND at < $3 GROUP BY 1, 2, 3, 4, 5
 
--- name: case
-SELECT t.*, ARRAY(SELECT DISTINCT i.channel FROM interaction i
-    WHERE i.organisation_id = $1 AND i.case_id = ANY (ARRAY(SELECT cases_in($1, $2))) ORDER BY 1) AS all_channels
-FROM case_told t WHERE t.organisation_id = $1 AND t.id = $2
+-- name: whole_cases
+SELECT t.*, cardinality(among.cases) AS members, ARRAY(SELECT DISTINCT i.channel FROM interaction i
+    WHERE i.organisation_id = $1 AND i.case_id = ANY (among.cases) ORDER BY 1) AS all_channels
+FROM case_told t CROSS JOIN LATERAL (SELECT ARRAY(SELECT cases_in($1, t.id)) AS cases OFFSET 0) AS among
+WHERE t.organisation_id = $1 AND t.id = ANY ($2::uuid[])
 
--- name: merges_into_case
-SELECT m.id, m.case_id, c.number, m.by, m.at
-FROM case_merge m JOIN case_file c ON c.organisation_id = m.organisation_id AND c.id = m.case_id
-WHERE m.organisation_id = $1 AND m.undone_at IS NULL AND m.case_id <> $2 AND m.case_id IN (SELECT cases_in($1, $2))
+-- name: merges_into_cases
+SELECT into_, m.id, m.case_id, c.number, m.by, m.at
+FROM unnest($2::uuid[]) AS into_ CROSS JOIN LATERAL (SELECT cases_in($1, into_) AS case_id OFFSET 0) AS among
+JOIN case_merge m ON m.organisation_id = $1 AND m.case_id = among.case_id AND m.undone_at IS NULL AND m.case_id <> into_
+JOIN case_file c ON c.organisation_id = $1 AND c.id = m.case_id
 ORDER BY m.at, m.id
+
+-- name: cases_by_id
+SELECT * FROM case_told WHERE organisation_id = $1 AND id = ANY ($2::uuid[])
 
 -- name: cases
 SELECT * FROM case_told
@@ -142,9 +147,6 @@ ORDER BY opened_at DESC, id DESC LIMIT $4
 -- name: interactions
 SELECT t.* FROM unnest($2::uuid[]) WITH ORDINALITY AS wanted (id, place)
 JOIN interaction_told t ON t.organisation_id = $1 AND t.id = wanted.id ORDER BY wanted.place
-
--- name: interaction
-SELECT * FROM interaction_told WHERE organisation_id = $1 AND id = $2
 
 -- name: persons
 SELECT c.id, c.provisional, c.draft, coalesce(d.name, '') AS name, coalesce(d.company, '') AS company,

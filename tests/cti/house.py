@@ -220,7 +220,7 @@ class House:
     async def settle(self) -> int:
         """Wait until what the desk has published is out at the pages; returns its sequence number."""
         seq = self.line.desk.seq
-        await self.switch.until(lambda: self.live._sent >= seq)
+        await self.switch.until(lambda: self.live.told >= seq)
         return seq
 
 

@@ -601,3 +601,44 @@ async def test_each_of_many_messages_reaches_an_open_page_once(database: str, tm
             texts = [f["data"]["message"]["text"] for f in page.frames if f["type"] == "message.added"]
             assert sorted(texts, key=int) == [str(n) for n in range(100)]
             print(f"100 messages reached the page {took_s:.2f} s after the first was written")
+
+
+async def test_an_offer_waits_for_nothing_that_only_others_are_told_and_each_page_keeps_the_order(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(database, tmp_path) as at:
+        me, colleague = await at.browser("a1"), await at.browser("a2")
+        await at.line.tell(m.PresenceSet, advisor="a2", presence=m.Presence.PAUSE, reason="break")
+        chat = await at.write()
+        await colleague.ask("POST", f"/interactions/{chat}/take")
+        await at.line.ready("a1")
+        async with me.page() as page, colleague.page() as other:
+            await page.next("snapshot")
+            await other.next("snapshot")
+            await at.settle()
+            asked, answer = asyncio.Event(), asyncio.Event()
+            read = at.stores.messages.thread
+
+            async def slow(thread: UUID) -> Any:
+                asked.set()
+                await answer.wait()
+                return await read(thread)
+
+            monkeypatch.setattr(at.stores.messages, "thread", slow)
+            before = at.line.desk.seq
+            await at.write("Vous êtes là ?")
+            await asyncio.wait_for(asked.wait(), 10.0)
+            await at.line.tell(m.PresenceSet, advisor="a2", presence=m.Presence.PAUSE, reason="lunch")
+            call = await at.waiting.call()
+            made = await page.next("offer.made")
+            assert made["data"]["interaction"]["id"] == str(call)
+            await other.say(type="ping")
+            assert (await other.next("pong"))["seq"] == at.live.told == before
+            assert not [f for f in other.frames if f["seq"] > before]
+            answer.set()
+            await other.until_seq(await at.settle())
+            numbers = [f["seq"] for f in other.frames]
+            assert numbers == sorted(numbers)
+            told = [f["type"] for f in other.frames if f["seq"] > before]
+            assert told.index("message.added") < told.index("presence.changed")
+            at.switch.end(f"{call}.1")
