@@ -97,6 +97,7 @@ def test_the_wrap_up_counts_as_work() -> None:
     assert told.wait(1, 1) == estimate(1, 1, 120.0, LEAST)
 
 
+@pytest.mark.parametrize("seed", [1, 2])  # the share has no sure bounds: the same rushes each time
 def test_four_of_five_real_waits_lie_in_what_was_told(seed: int) -> None:
     chance = Random(seed)
     model = office(6)
