@@ -132,10 +132,14 @@ async def test_a_visitor_meets_the_bot_then_an_advisor_and_finds_all_of_it_again
                 await page.fill("monofil-chat textarea", "Encore une question")
                 await page.press("Enter")
                 await said(page, "visitor", "Encore une question", "envoyé")
-                threads = await hotline.sql(
-                    "SELECT count(DISTINCT interaction) AS lives, count(DISTINCT case_id) AS cases FROM message"
-                )
-                assert [tuple(row) for row in threads] == [(2, 1)]
+
+                async def anew() -> bool:
+                    lives = await hotline.sql("SELECT count(DISTINCT interaction) AS lives FROM message")
+                    return bool(lives[0]["lives"] == 2)
+
+                await hotline.until(anew, LONG_S)  # "sent" means stored; it is handled after
+                cases = await hotline.sql("SELECT count(DISTINCT case_id) AS cases FROM message")
+                assert [row["cases"] for row in cases] == [1]
                 assert await page.axe() == []
                 assert await page.complaints() == []
 
