@@ -90,14 +90,14 @@ export class Reply {
     keepDraft(this.name, { text: this.text, subject: this.subject, message: this.message, choices: this.choices, files } satisfies Stored);
   }
 
-  /** It has left: the next one is another message. */
-  clear(): void {
+  /** It has left with these files: the next one is another message, and has what was added meanwhile. */
+  clear(gone: readonly Enclosed[] = this.files): void {
     this.text = '';
     this.subject = '';
-    this.files = [];
+    this.files = this.files.filter((one) => !gone.includes(one));
     this.choices = [];
     this.message = newId();
-    dropDraft(this.name);
+    this.keep();
   }
 }
 

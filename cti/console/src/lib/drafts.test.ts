@@ -47,6 +47,19 @@ describe('a reply that is not sent', () => {
     expect([reply.empty, kept.size, reply.message === message]).toEqual([true, 0, false]);
   });
 
+  it('keeps for the next message the file that was chosen while it was being sent', () => {
+    const reply = replyOf('reply.a');
+    const gone = new Enclosed('gone.png', 'image', 'image/png', 10);
+    gone.id = 'up-1';
+    const later = new Enclosed('later.png', 'image', 'image/png', 10);
+    reply.text = 'x';
+    reply.files = [gone];
+    const leaving = reply.files;
+    reply.files = [...reply.files, later];
+    reply.clear(leaving);
+    expect([reply.text, reply.files]).toEqual(['', [later]]);
+  });
+
   it('stays in memory where the browser has no room', () => {
     vi.stubGlobal('sessionStorage', { getItem: () => null, setItem: () => { throw new Error('full'); }, removeItem: () => {} });
     expect(() => keepDraft('x', 'y')).not.toThrow();
