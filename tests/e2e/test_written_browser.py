@@ -170,7 +170,7 @@ async def test_no_mail_acts_in_the_page_and_remote_pictures_wait_until_asked_for
         await page.until(f"document.querySelectorAll('article.message').length === {len(WAYS) + 1}")
         await page.run("document.querySelectorAll('details').forEach((one) => (one.open = true))")
         await nothing_happened(page)
-        layouts = "[...document.querySelectorAll('article.message .more button[aria-pressed=false]')]"
+        layouts = "[...document.querySelectorAll('article.message .shapes button[aria-pressed=false]')]"
         await page.run(f"{layouts}.forEach((one) => one.click())")
         await page.until(f"{layouts}.length === 0")
         framed = await page.run(
@@ -181,7 +181,7 @@ async def test_no_mail_acts_in_the_page_and_remote_pictures_wait_until_asked_for
         assert set(framed) == {""}
         await nothing_happened(page)
 
-        ask = "[...document.querySelectorAll('article.message .more button:not([aria-pressed])')]"
+        ask = "[...document.querySelectorAll('article.message .shapes button:not([aria-pressed])')]"
         await page.run(f"{ask}.forEach((one) => one.click())")
         await page.until(f"{ask}.length === 0")
         asked: list[str] = []

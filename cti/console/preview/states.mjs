@@ -30,7 +30,7 @@ export const STATES = [
   { name: 'keys', ...scene('call', async (page) => { await page.keyboard.press('?'); }), hash: '', only: ['desktop', 'dark'] },
   { name: 'menu', ...scene('idle', async (page) => { await page.keyboard.press('p'); }), hash: '', only: ['desktop', 'phone'] },
   { name: 'threads', ...scene('threads', async (page) => { await page.waitForSelector('article.message'); }), hash: '' },
-  { name: 'mail', ...scene('threads', async (page) => { await page.click('.work li >> nth=2'); await page.waitForSelector('.message.mail'); await page.click('.message.mail button >> nth=0'); await page.click('.message.mail details.told summary >> nth=0'); }), hash: '', only: ['desktop', 'dark', 'phone'] },
+  { name: 'mail', ...scene('threads', async (page) => { await page.click('.work li >> nth=2'); await page.waitForSelector('.message.mail'); await page.click('.message.mail button >> nth=0'); await page.click('.message.mail details.brought summary >> nth=0'); }), hash: '', only: ['desktop', 'dark', 'phone'] },
   { name: 'gone', ...scene('threads', async (page) => { await page.click('.work li >> nth=1'); await page.waitForSelector('.away'); }), hash: '', only: ['desktop', 'english', 'dark', 'phone'] },
   { name: 'tag', ...scene('tag', async (page) => { await page.waitForSelector('#reply'); await page.fill('#reply', ''); await page.type('#reply', '/pas'); await page.waitForSelector('#templates li.at'); }), hash: '', only: ['desktop', 'english', 'dark'] },
   { name: 'shut', ...scene('shut', async (page) => { await page.waitForSelector('.shut'); await page.keyboard.press('u'); await page.waitForSelector('.ways .btn'); }), hash: '', only: ['desktop', 'phone', 'dark'] },
