@@ -114,8 +114,11 @@ class _Made:
         )
         yield (
             "thread",
-            ("organisation_id", "id", "account", "channel", "address", "opened_at", "messages"),
-            ((self.own, self.id(4, c), *self._account(c)[:2], self.id(2, c), self.told(c)[0], 10) for c in n),
+            ("organisation_id", "id", "account", "channel", "address", "opened_at", "messages", "beside"),
+            (
+                (self.own, self.id(4, c), *self._account(c)[:2], self.id(2, c), self.told(c)[0], 10, [])
+                for c in n
+            ),
         )
         yield (
             "interaction",
