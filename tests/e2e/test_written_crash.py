@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 
 from tests.e2e.hotline import fresh_database
 from tests.e2e.writing import POINTS
+from tests.fakes.forked import told_by
 
 pytestmark = [pytest.mark.slow, pytest.mark.load]
 
@@ -31,20 +30,8 @@ async def lives(cluster: Any, folder: Path, how: str, *each: tuple[range, tuple[
 
     async def told(seeds: range, points: tuple[str, ...]) -> list[Any]:
         async with fresh_database(cluster.address) as database:
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.e2e.writing", database, str(folder), how),
-                *(str(seeds.start), str(seeds.stop), *points),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            try:
-                out, err = await child.communicate()
-            finally:
-                if child.returncode is None:
-                    child.kill()
-                    await child.wait()
-            assert child.returncode == 0, err.decode()[-8000:]
-            return [json.loads(line) for line in out.splitlines()]
+            arguments = (database, str(folder), how, str(seeds.start), str(seeds.stop), *points)
+            return await told_by("tests.e2e.writing", *arguments)
 
     async with asyncio.TaskGroup() as both:
         tasks = [both.create_task(told(*one)) for one in each]

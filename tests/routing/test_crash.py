@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import json
 import signal
-import sys
 
 import pytest
 
 from routing.crash import NAMES, planned
+from tests.fakes.forked import lives
 from tests.routing.crashing import ours
 
 pytestmark = [pytest.mark.slow, pytest.mark.load]
 
 SEEDS = 20
-PROCESSES = 2
 
 
 def test_a_plan_names_a_point_and_its_pass() -> None:
@@ -28,19 +24,7 @@ def test_a_plan_names_a_point_and_its_pass() -> None:
 
 
 async def test_a_kill_at_any_point_loses_nothing_acknowledged_and_leaves_nobody_stuck(database: str) -> None:
-    edges = [SEEDS * n // PROCESSES for n in range(PROCESSES + 1)]
-    children = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.routing.crashing", database, str(first), str(last)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        for first, last in itertools.pairwise(edges)
-    ]
-    told = await asyncio.gather(*(child.communicate() for child in children))
-    for child, (_, err) in zip(children, told, strict=True):
-        assert child.returncode == 0, err.decode()[-3000:]
-    runs = [json.loads(line) for out, _ in told for line in out.splitlines()]
+    runs = await lives("tests.routing.crashing", database, seeds=range(SEEDS))
     assert len(runs) == SEEDS * len(ours())
     killed = [run for run in runs if run["signal"] == signal.SIGKILL]
     assert {run["point"] for run in killed} == set(ours())
